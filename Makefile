@@ -1,0 +1,81 @@
+# Every target sets up by itself: `make demo` and `make test` are enough on a fresh machine.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+LOWEST := .venv-lowest
+LOWEST_STAMP := $(LOWEST)/.stamp
+
+OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+PYTEST_FLAGS := -n $(JOBS) --dist loadfile
+PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--no-emit-index-url --no-annotate --custom-compile-command "make pins" pyproject.toml
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-lowest check format bench docs pins clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with the pinned packages; quick when nothing changed
+
+demo: $(STAMP) ## Run the first experiment: three families, four pictures, a certificate each
+	$(BIN)/sightline demo --output runs/demo
+
+test: $(STAMP) ## Run every test
+	$(OFFLINE) $(BIN)/python -m pytest $(PYTEST_FLAGS) tests
+
+test-lowest: $(LOWEST_STAMP) ## Run every test with the oldest supported packages
+	$(OFFLINE) $(LOWEST)/bin/python -m pytest $(PYTEST_FLAGS) tests
+
+check: $(STAMP) ## Lint, format, types, layers, and the tests of the repository itself
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --warnings
+	$(BIN)/lint-imports --no-cache
+	$(OFFLINE) $(BIN)/python -m pytest -q tests/repo
+
+format: $(STAMP) ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Measure position ids and start-up against transformers
+	OMP_NUM_THREADS=1 $(BIN)/python bench/positions.py
+	$(BIN)/python bench/startup.py
+
+docs: $(STAMP) ## Write docs/configuration.md again and check what the documents say
+	@{ printf '%s\n' '# The run configuration' '' \
+		'Every key as `sightline config --explain` prints it. Written by `make docs`.' '' '```text' && \
+		$(BIN)/sightline config --explain && printf '%s\n' '```'; } > docs/.configuration.md && \
+		mv docs/.configuration.md docs/configuration.md
+	$(OFFLINE) $(BIN)/python -m pytest -q tests/repo/test_documents.py tests/repo/test_commands.py
+
+pins: $(STAMP) ## Resolve requirements.txt and requirements-lowest.txt again
+	$(PIN) --upgrade --extra dev --output-file requirements.txt
+	$(PIN) --upgrade --extra test --resolution lowest-direct --output-file requirements-lowest.txt
+
+clean: ## Remove the environments and caches; runs/ stays
+	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml requirements.txt
+	$(call make_environment,$(VENV),requirements.txt)
+
+$(LOWEST_STAMP): pyproject.toml requirements-lowest.txt requirements.txt
+	$(call make_environment,$(LOWEST),requirements-lowest.txt)
+
+# $(1) the environment, $(2) its pins. uv and the build tool have the versions of requirements.txt.
+define make_environment
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "make: '$(PYTHON)' is not there. Install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); Sightline needs Python 3.11 or newer. Name one: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
+	$(1)/bin/uv pip install --python $(1)/bin/python --requirements $(2)
+	$(1)/bin/uv pip install --python $(1)/bin/python --no-deps --build-constraints requirements.txt --editable .
+	@touch $(1)/.stamp
+endef

@@ -1,0 +1,76 @@
+"""What the checks after training look at: the exported folder, loaded afresh from disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from sightline.checks.plain import plain_inputs
+from sightline.config import RunConfig
+from sightline.evaluation import Probe, ProbeSample
+from sightline.model import Checkpoint
+from sightline.positions import BatchPositions, place_batch
+from sightline.records import RunDirectory
+
+Inputs = dict[str, torch.Tensor]
+
+_GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+
+
+@dataclass(kw_only=True, slots=True)
+class VerifyContext:
+    """A run under verification.
+
+    Attributes:
+        run: The run directory.
+        config: Its configuration.
+        probe: What the training process recorded.
+        checkpoint: The exported folder's configuration and processor.
+        model: The exported model, loaded by plain transformers; its class is untouched.
+        misplaced: Probe samples whose positions plain transformers computes differently. They
+            are compared with explicit positions, as Sightline's loader gives them.
+    """
+
+    run: RunDirectory
+    config: RunConfig
+    probe: Probe
+    checkpoint: Checkpoint
+    model: Any
+    misplaced: set[int] = field(default_factory=set)
+
+    @property
+    def logits_tolerance(self) -> float:
+        """Largest difference of two logits that count as equal."""
+        if self.probe.dtype == "float32":
+            return self.config.verify.logits_tolerance
+        # One bf16 rounding in every layer: merging alone moves logits by 0.12 to 0.19.
+        return max(0.25, self.config.verify.logits_tolerance)
+
+    def training_inputs(self, sample: ProbeSample) -> Inputs:
+        """The whole conversation through the saved processor, with its labels' turns."""
+        return self.on_device(self.trimmed(sample))
+
+    def trimmed(self, sample: ProbeSample) -> Inputs:
+        """As `training_inputs`, on the CPU. The template ends turns with a line break."""
+        return plain_inputs(self.checkpoint.processor, [sample.messages], generation_prompt=False)
+
+    def engine_positions(self, inputs: Inputs) -> BatchPositions:
+        """Positions of a batch by Sightline's engine."""
+        return place_batch(
+            inputs["input_ids"],
+            self.checkpoint.position_rule,
+            attention_mask=inputs.get("attention_mask"),
+            **{key: inputs.get(key) for key in _GRIDS},
+        )
+
+    def placed(self, inputs: Inputs, samples: list[ProbeSample]) -> Inputs:
+        """Inputs for a call, with explicit positions only where plain transformers is wrong."""
+        if not any(sample.index in self.misplaced for sample in samples):
+            return inputs
+        return inputs | {"position_ids": self.engine_positions(inputs).model_position_ids}
+
+    def on_device(self, inputs: Inputs) -> Inputs:
+        """Inputs on the model's device."""
+        return {key: value.to(self.model.device) for key, value in inputs.items()}

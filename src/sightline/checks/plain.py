@@ -1,0 +1,71 @@
+"""The way of someone who has never heard of Sightline: transformers and its processor alone.
+
+Nothing here uses Sightline's encoding, media or position code. That is the point: what this
+path computes is compared with what trained.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from transformers.image_utils import load_image
+from transformers.video_utils import load_video
+
+
+def plain_inputs(
+    processor: Any, conversations: list[list[dict[str, Any]]], *, generation_prompt: bool
+) -> dict[str, torch.Tensor]:
+    """Inputs of conversations through the saved processor, padded on the left.
+
+    Args:
+        processor: The exported processor.
+        conversations: Chat messages with media by path.
+        generation_prompt: Whether the assistant's turn is opened.
+    """
+    texts = [
+        processor.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generation_prompt
+        )
+        for messages in conversations
+    ]
+    images = [load_image(path) for messages in conversations for path in _media(messages, "image")]
+    paths = [path for messages in conversations for path in _media(messages, "video")]
+    sample = partial(processor.video_processor.sample_frames, fps=processor.video_processor.fps)
+    videos = [load_video(path, backend="pyav", sample_indices_fn=sample) for path in paths]
+    media: dict[str, Any] = {}
+    if images:
+        media["images"] = images
+    if videos:
+        media["videos"] = [frames for frames, _ in videos]
+        media["video_metadata"] = [metadata for _, metadata in videos]
+        media["do_sample_frames"] = False
+    made = processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **media)
+    # Lists (seconds per grid in some releases) become tensors; metadata is not for the model.
+    tensors = {}
+    for key, value in made.items():
+        if isinstance(value, torch.Tensor):
+            tensors[key] = value
+        elif key == "second_per_grid_ts":
+            tensors[key] = torch.tensor([float(seconds) for seconds in value])
+    return tensors
+
+
+def before_last_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The turns that a model is given before it must write the last answer."""
+    return messages[:-1]
+
+
+def annotation(messages: list[dict[str, Any]]) -> str:
+    """The words of the last answer."""
+    return "".join(part["text"] for part in messages[-1]["content"])
+
+
+def question(messages: list[dict[str, Any]]) -> str:
+    """The words of the last question."""
+    return "".join(part["text"] for part in messages[-2]["content"] if part["type"] == "text")
+
+
+def _media(messages: list[dict[str, Any]], kind: str) -> list[str]:
+    return [part[kind] for turn in messages for part in turn["content"] if part["type"] == kind]

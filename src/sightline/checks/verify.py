@@ -1,0 +1,120 @@
+"""Verification of a finished run, from its files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline.checks import answers, logits, positions, tokens, weights
+from sightline.checks.context import VerifyContext
+from sightline.checks.finding import Finding, verdict
+from sightline.checks.predictions import predictions_record
+from sightline.config import load_config
+from sightline.errors import VerifyError
+from sightline.evaluation import load_probe
+from sightline.model import load_weights, open_checkpoint
+from sightline.records import RunDirectory, collect_versions, write_json
+
+OnFinding = Callable[[Finding], None]
+
+
+def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False) -> list[Finding]:
+    """Load the exported model afresh and compare it with what trained.
+
+    Writes ``certificate.json`` and ``predictions.json`` into the run directory.
+
+    Args:
+        directory: The run directory.
+        on_finding: Told of every finding as it is made.
+        control: Also serve the model with 1-D positions, to show that the comparison can fail.
+
+    Raises:
+        RunError: Not a run directory, or it did not finish training.
+        VerifyError: The records of the run are broken.
+        ModelError: The exported folder cannot be loaded.
+    """
+    run = RunDirectory.open(directory)
+    state = run.read_state()
+    if not run.merged.is_dir() or not run.probe.is_file():
+        raise VerifyError(
+            f"{run.path}: this run has no exported model (state: {state.get('state')}).\n"
+            "Finish it with sightline train --resume."
+        )
+    context = _load(run)
+    findings: list[Finding] = []
+
+    def add(finding: Finding) -> None:
+        findings.append(finding)
+        on_finding(finding)
+
+    add(tokens.same_ids(context))
+    add(tokens.labels_on_answers(context))
+    if not findings[0].holds:
+        # Every later check compares token by token; without equal tokens they say nothing.
+        return _finish(context, findings, None, None)
+    add(positions.same_as_training(context))
+    # Before the checks on logits: it notes the samples that need explicit positions.
+    add(positions.plain_transformers(context))
+    add(weights.bit_identical(context))
+    add(weights.frozen_unmoved(context))
+    add(weights.gradients_reached(context))
+    add(logits.merged_equals_trained(context))
+    add(logits.cache_equals_whole(context))
+    add(logits.adapter_equals_merged(context))
+    given = answers.answer_each(context)
+    add(answers.alone(context, given))
+    add(answers.batched(context, given))
+    add(answers.annotated(context, given))
+    flat = answers.answer_each(context, one_dimensional=True) if control else None
+    return _finish(
+        context,
+        findings,
+        answers.words(context, given),
+        answers.words(context, flat) if flat is not None else None,
+    )
+
+
+def _load(run: RunDirectory) -> VerifyContext:
+    probe = load_probe(run)
+    checkpoint = open_checkpoint(str(run.merged))
+    model = load_weights(str(run.merged), dtype=getattr(torch, probe.dtype))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return VerifyContext(
+        run=run,
+        config=load_config(run.config),
+        probe=probe,
+        checkpoint=checkpoint,
+        model=model.to(torch.device(device)),
+    )
+
+
+def _finish(
+    context: VerifyContext,
+    findings: list[Finding],
+    given: list[str] | None,
+    flat: list[str] | None,
+) -> list[Finding]:
+    run = context.run
+    write_json(run.certificate, certificate_record(context, findings))
+    if given is not None:
+        write_json(run.predictions, predictions_record(context, given, flat))
+    run.write_state(state="verified" if verdict(findings) == "holds" else "failed")
+    return findings
+
+
+def certificate_record(context: VerifyContext, findings: list[Finding]) -> dict[str, Any]:
+    """The content of ``certificate.json``."""
+    return {
+        "schema": 1,
+        "verdict": verdict(findings),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "family": context.checkpoint.family.key,
+        "dtype": context.probe.dtype,
+        "num_samples": len(context.probe.samples),
+        "versions": collect_versions(),
+        "checks": [finding.record() for finding in findings],
+    }

@@ -1,0 +1,156 @@
+"""The command line. Commands import what they need when they run: ``--help`` is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline import __version__
+
+app = typer.Typer(
+    name="sightline",
+    help="Fine-tune M-RoPE vision-language models and prove that the result is right.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(help="The run configuration, a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.epochs=1."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sightline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished run in the same place.")
+    ] = False,
+) -> None:
+    """Fine-tune, export, verify in a fresh process, and write the report."""
+    from sightline.cli.train import train_command
+
+    raise SystemExit(train_command(config, overrides or [], resume=resume, overwrite=overwrite))
+
+
+@app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    control: Annotated[
+        bool, typer.Option("--control", help="Also serve with 1-D positions, to see it fail.")
+    ] = False,
+) -> None:
+    """Prove that the exported model is the model that was trained."""
+    from sightline.cli.verify import verify_command
+
+    raise SystemExit(verify_command(run, control=control))
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Write the run's report.html again."""
+    from sightline.cli.verify import report_command
+
+    raise SystemExit(report_command(run))
+
+
+@app.command()
+def config(
+    path: Annotated[Path | None, typer.Argument(help="A configuration to check.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Every key with its meaning, default and unit.")
+    ] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Show the resolved configuration, or explain every key."""
+    from sightline.cli.config import config_command
+
+    raise SystemExit(config_command(path, explain=explain, overrides=overrides or []))
+
+
+@app.command()
+def tiny(
+    family: Annotated[str, typer.Argument(help="qwen2_vl, qwen2_5_vl or qwen3_vl.")],
+    directory: Annotated[Path, typer.Argument(help="Where the model folder is made.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
+    tied: Annotated[bool, typer.Option("--tied", help="Tie head and token embedding.")] = False,
+) -> None:
+    """Make a tiny random model of a family, an ordinary Hugging Face folder."""
+    from sightline.cli.make import tiny_command
+
+    raise SystemExit(tiny_command(family, directory, seed=seed, tied=tied))
+
+
+@app.command()
+def shapes(
+    directory: Annotated[Path, typer.Argument(help="Where the data are made.")],
+    images: Annotated[int, typer.Option(help="Pictures with one conversation each.")] = 16,
+    videos: Annotated[int, typer.Option(help="Videos with one conversation each.")] = 0,
+    multi_image: Annotated[int, typer.Option(help="Conversations of several pictures.")] = 0,
+    height: Annotated[int, typer.Option(help="Height, pixels.")] = 224,
+    width: Annotated[int, typer.Option(help="Width, pixels.")] = 224,
+    max_shapes: Annotated[int, typer.Option(help="Most shapes in a picture.")] = 3,
+    task: Annotated[str, typer.Option(help="detect, describe or mixed.")] = "detect",
+    box_space: Annotated[str, typer.Option(help="pixels or thousandths.")] = "pixels",
+    layout: Annotated[str, typer.Option(help="official, sharegpt or openai.")] = "official",
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Draw synthetic pictures and videos of shapes, with boxes, labels and questions."""
+    from sightline.cli.make import shapes_command
+
+    raise SystemExit(
+        shapes_command(
+            directory,
+            num_images=images,
+            num_videos=videos,
+            multi_image=multi_image,
+            height=height,
+            width=width,
+            max_shapes=max_shapes,
+            task=task,
+            box_space=box_space,
+            layout=layout,
+            seed=seed,
+        )
+    )
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the demonstration is written.")] = Path(
+        "runs/demo"
+    ),
+) -> None:
+    """The first experiment: three families, four pictures, loss zero and exact answers."""
+    from sightline.cli.demo import demo_command
+
+    raise SystemExit(demo_command(output))
+
+
+def main() -> None:
+    """Entry point of the ``sightline`` command."""
+    app()

@@ -1,0 +1,113 @@
+"""``sightline train``: run, then verify in a fresh process, then report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+
+from sightline.cli.console import make_console, quiet_libraries, user_errors
+from sightline.config import load_config
+from sightline.records import RunDirectory
+from sightline.report import plan_table, plot_loss, render_run
+
+
+class TerminalObserver:
+    """Shows a run as it goes: one line a stage, bars where somebody watches."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._stage = ""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+        self.close()
+        self._stage = text
+        if self._console.is_terminal:
+            self._status = self._console.status(text)
+            self._status.start()
+
+    def sample_encoded(self, count: int) -> None:
+        """One more sample is encoded."""
+        if self._status is not None:
+            self._status.update(f"{self._stage}: {count} samples")
+
+    def prepared(self, data: Any, checkpoint: Any) -> None:
+        """All data is encoded."""
+        self.close()
+        tokens = sum(sample.num_tokens for sample in data.train)
+        vision = sum(sample.layout.num_vision_tokens for sample in data.train)
+        answers = sum(sample.num_supervised_tokens for sample in data.train)
+        longest = max(sample.num_tokens for sample in data.train)
+        print_ = self._console.print
+        print_(f"model   {checkpoint.family.title}, {checkpoint.source}")
+        print_(
+            f"data    {len(data.train)} samples, {tokens:,} tokens: {vision:,} vision, "
+            f"{answers:,} supervised"
+        )
+        print_(f"        longest {longest:,} tokens, limit {data.max_length:,}; nothing is cut")
+        if data.eval:
+            print_(f"        {len(data.eval)} samples held out")
+
+    def planned(self, record: dict[str, Any]) -> None:
+        """The parameter table is known."""
+        self.close()
+        self._console.print(plan_table(record))
+
+    def trainer_callbacks(self) -> list[Any]:
+        """Callbacks for the Trainer."""
+        from sightline.training import ProgressBar
+
+        return [ProgressBar(self._console)]
+
+    def close(self) -> None:
+        """Take the spinner away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def train_command(path: Path, overrides: list[str], *, resume: bool, overwrite: bool) -> int:
+    """Train a configuration; 0 where everything is proven, 1 where it is not."""
+    console = make_console()
+    with user_errors():
+        config = load_config(path, overrides)
+        run = train_quietly(config, console, resume=resume, overwrite=overwrite)
+        if not config.verify.enabled:
+            render_run(run.path)
+            console.print(f"report  {run.report}\nNot verified: verify.enabled is false.")
+            return 0
+        return verify_in_fresh_process(run.path)
+
+
+def train_quietly(
+    config: Any, console: Console, *, resume: bool = False, overwrite: bool = False
+) -> RunDirectory:
+    """Train with stages and tables on the console."""
+    quiet_libraries()
+    from sightline.training import train
+
+    observer = TerminalObserver(console)
+    try:
+        result = train(config, observer, resume=resume, overwrite=overwrite)
+    finally:
+        observer.close()
+    plot_loss(result.run.metrics, result.run.loss_plot)
+    console.print(
+        f"trained {result.num_steps} steps in {result.seconds:.1f} s, "
+        f"final loss {result.final_loss:.2e}"
+    )
+    console.print(f"export  {result.run.merged}")
+    return result.run
+
+
+def verify_in_fresh_process(directory: Path, *options: str) -> int:
+    """``sightline verify`` in a process of its own: nothing of the training is in its memory."""
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "sightline", "verify", str(directory), *options]
+    return subprocess.run(command, check=False).returncode

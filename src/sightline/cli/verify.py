@@ -1,0 +1,47 @@
+"""``sightline verify`` and ``sightline report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sightline.cli.console import EXIT_NOT_PROVEN, make_console, quiet_libraries, user_errors
+from sightline.records import RunDirectory, read_json
+from sightline.report import certificate_table, render_run
+
+
+def verify_command(directory: Path, *, control: bool) -> int:
+    """Verify a run and write its report; 0 only if every check holds."""
+    console = make_console()
+    with user_errors():
+        run = RunDirectory.open(directory)
+        quiet_libraries()
+        from sightline.checks import Finding, verdict, verify_run
+
+        with console.status("loading the exported model afresh") as status:
+
+            def show(finding: Finding) -> None:
+                status.update(f"checked {finding.id}")
+
+            findings = verify_run(directory, show, control=control)
+        certificate = read_json(run.certificate)
+        console.print(certificate_table(certificate))
+        for finding in findings:
+            if finding.holds is False or (finding.holds is None and finding.advice):
+                console.print(f"{finding.id}: {finding.detail}\n  {finding.advice}", markup=False)
+        holds = verdict(findings) == "holds"
+        console.print(
+            "verdict The exported model is the model that was trained."
+            if holds
+            else "verdict Not proven: see the checks that fail.",
+        )
+        page = render_run(run.path)
+        console.print(f"report  {page}")
+        return 0 if holds else EXIT_NOT_PROVEN
+
+
+def report_command(directory: Path) -> int:
+    """Write the report of a run again."""
+    with user_errors():
+        run = RunDirectory.open(directory)
+        make_console().print(f"report  {render_run(run.path)}")
+        return 0

@@ -1,0 +1,66 @@
+"""Sections ``training`` and ``verify``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sightline.config.base import Section, key
+
+
+class TrainingConfig(Section):
+    """The optimizer's course."""
+
+    epochs: float = key(3.0, "Passes over the data.", unit="epochs", gt=0)
+    max_steps: int | None = key(None, "Stop after so many; null for epochs.", unit="steps", gt=0)
+    learning_rate: float = key(1e-4, "Peak rate of every tower without its own.", gt=0)
+    projector_learning_rate: float | None = key(
+        None, "Peak rate of the projector; null is learning_rate.", gt=0
+    )
+    vision_learning_rate: float | None = key(
+        None, "Peak rate of the vision tower; null is learning_rate.", gt=0
+    )
+    batch_size: int = key(1, "Samples in a forward pass.", unit="samples a device", gt=0)
+    gradient_accumulation: int = key(
+        8, "Forward passes in a step. The loss is a token mean over all of them.", gt=0
+    )
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = key(
+        "cosine", "Course of the learning rate after warm-up."
+    )
+    warmup_ratio: float = key(0.03, "Share of steps in which the rate rises.", ge=0, lt=1)
+    weight_decay: float = key(0.0, "AdamW's decay of weight matrices.", ge=0)
+    max_grad_norm: float = key(1.0, "Gradients are scaled down to this norm.", gt=0)
+    seed: int = key(42, "Seed of data order and initialisation.", ge=0)
+    precision: Literal["auto", "bf16", "fp32"] = key(
+        "auto", "Dtype of weights and arithmetic; auto is bf16 on a GPU that has it."
+    )
+    gradient_checkpointing: bool = key(
+        True, "Compute activations twice to hold fewer. Always the non-reentrant kind."
+    )
+    log_every: int = key(1, "Write a line of metrics.", unit="steps", gt=0)
+    save_every: int | None = key(
+        None, "Write a checkpoint; null is the end of every epoch.", unit="steps", gt=0
+    )
+    save_total_limit: int = key(2, "Checkpoints kept.", gt=0)
+    eval_every: int | None = key(
+        None, "Evaluate; null is the end of every epoch, if there is data.", unit="steps", gt=0
+    )
+    report_to: list[str] = key([], "Trackers the Trainer knows: tensorboard, wandb, ...")
+    num_workers: int = key(0, "Processes that decode media.", unit="processes", ge=0)
+
+
+class VerifyConfig(Section):
+    """What is compared after training."""
+
+    enabled: bool = key(True, "Verify at the end of sightline train.")
+    samples: int = key(4, "Training samples that are compared.", unit="samples", gt=0)
+    answers: Literal["consistent", "memorised"] = key(
+        "consistent",
+        "consistent: what the model predicts word by word it must also write. memorised: besides, "
+        "every compared answer must equal its annotation.",
+    )
+    max_new_tokens: int | None = key(
+        None, "Bound on an answer; null is the annotation's length plus 8.", unit="tokens", gt=0
+    )
+    logits_tolerance: float = key(
+        1e-3, "Largest difference of two logits that counts as equal, in fp32.", gt=0
+    )

@@ -1,0 +1,36 @@
+"""From data files to batches."""
+
+from sightline.data.collate import Collator
+from sightline.data.conversation import (
+    Conversation,
+    ImagePart,
+    Message,
+    Origin,
+    Part,
+    TextPart,
+    VideoPart,
+)
+from sightline.data.encode import IGNORE_INDEX, EncodedSample, Encoder, chat_messages
+from sightline.data.media import PlannedImage, PlannedVideo
+from sightline.data.pixels import load_pixels, video_metadata
+from sightline.data.sources import read_source
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Collator",
+    "Conversation",
+    "EncodedSample",
+    "Encoder",
+    "ImagePart",
+    "Message",
+    "Origin",
+    "Part",
+    "PlannedImage",
+    "PlannedVideo",
+    "TextPart",
+    "VideoPart",
+    "chat_messages",
+    "load_pixels",
+    "read_source",
+    "video_metadata",
+]

@@ -1,0 +1,88 @@
+"""Batches for training and for generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from sightline.data.encode import IGNORE_INDEX, EncodedSample
+from sightline.data.pixels import load_pixels
+from sightline.positions import PositionRule, build_position_ids
+
+_CONCATENATED = (
+    "pixel_values",
+    "image_grid_thw",
+    "pixel_values_videos",
+    "video_grid_thw",
+    "second_per_grid_ts",
+)
+
+
+class Collator:
+    """Pads samples to one batch, every tensor placed and labelled by its own layout.
+
+    Args:
+        processor: The checkpoint's transformers processor.
+        rule: The checkpoint's position rule.
+        pad_token_id: Id that fills the padding.
+        padding_side: right for training, left for generation.
+    """
+
+    def __init__(
+        self,
+        *,
+        processor: Any,
+        rule: PositionRule,
+        pad_token_id: int,
+        padding_side: Literal["left", "right"] = "right",
+    ) -> None:
+        self._processor = processor
+        self._rule = rule
+        self._pad_token_id = pad_token_id
+        self._padding_side = padding_side
+
+    def __call__(self, samples: Sequence[EncodedSample]) -> dict[str, torch.Tensor]:
+        """A batch.
+
+        Returns:
+            ``input_ids``, ``labels``, ``attention_mask`` (batch, seq) int64, ``position_ids``
+            (4, batch, seq) int64 with the text row first, and the pixels and grids of all
+            samples one after the other.
+        """
+        length = max(sample.num_tokens for sample in samples)
+        shape = (len(samples), length)
+        input_ids = np.full(shape, self._pad_token_id, dtype=np.int64)
+        labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        position_ids = np.zeros((4, *shape), dtype=np.int64)
+        pixels: dict[str, list[torch.Tensor]] = {}
+        for row, sample in enumerate(samples):
+            where = self._columns(sample.num_tokens, length)
+            input_ids[row, where] = sample.input_ids
+            labels[row, where] = sample.labels
+            mask[row, where] = 1
+            position_ids[0, row, where] = np.arange(sample.num_tokens)
+            placed = build_position_ids(
+                sample.layout, self._rule.rope, tokens_per_second=self._rule.tokens_per_second
+            )
+            position_ids[1:, row, where] = placed.position_ids
+            for key, tensor in load_pixels(sample, self._processor).items():
+                pixels.setdefault(key, []).append(tensor)
+        if self._rule.rope.temporal_rule != "seconds":
+            # The classes of families that do not scale time refuse this argument.
+            pixels.pop("second_per_grid_ts", None)
+        batch = {
+            "input_ids": torch.from_numpy(input_ids),
+            "labels": torch.from_numpy(labels),
+            "attention_mask": torch.from_numpy(mask),
+            "position_ids": torch.from_numpy(position_ids),
+        }
+        return batch | {key: torch.cat(pixels[key]) for key in _CONCATENATED if key in pixels}
+
+    def _columns(self, num_tokens: int, length: int) -> slice:
+        if self._padding_side == "right":
+            return slice(0, num_tokens)
+        return slice(length - num_tokens, length)

@@ -1,0 +1,175 @@
+"""Turns whose text says ``<image>`` and ``<video>`` where the files of a list belong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sightline.data.conversation import ImagePart, Message, Part, Role, TextPart, VideoPart
+from sightline.data.formats.base import Row, RowContext, check_order, check_text, kind_of
+
+MediaKind = Literal["image", "video"]
+
+_PLACEHOLDER = re.compile("(<image>|<video>)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """A turn before its placeholders are replaced.
+
+    Attributes:
+        role: Who speaks.
+        text: The text, with its placeholders.
+        field: Path of the turn.
+        text_field: Path of the field that holds the text.
+    """
+
+    role: Role
+    text: str
+    field: str
+    text_field: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaList:
+    """The files of one kind that a row lists.
+
+    Attributes:
+        kind: What they are.
+        field: Name of the field that lists them; None where none is declared.
+        written: Each path as the row has it, with the path of its field.
+    """
+
+    kind: MediaKind
+    field: str | None
+    written: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def placeholder(self) -> str:
+        """The text that stands for one of them."""
+        return f"<{self.kind}>"
+
+
+def split_placeholders(text: str) -> list[str]:
+    """The text cut at its placeholders, which stay in the list; nothing else is changed.
+
+    >>> split_placeholders("<image>\\nLeft, and <image>?")
+    ['<image>', '\\nLeft, and ', '<image>', '?']
+    """
+    return [piece for piece in _PLACEHOLDER.split(text) if piece]
+
+
+def media_list(row: Row, kind: MediaKind, name: str | None, context: RowContext) -> MediaList:
+    """The files that the field ``name`` of a row lists: one path or a list of paths.
+
+    Raises:
+        DataError: It is something else.
+    """
+    value = row.get(name) if name is not None else None
+    if value is None or name is None:
+        return MediaList(kind=kind, field=name)
+    if isinstance(value, str):
+        return MediaList(kind=kind, field=name, written=((value, name),))
+    if not isinstance(value, list):
+        what = f"a path or a list of paths expected, found {kind_of(value)}."
+        raise context.error(what, field=name)
+    written: list[tuple[str, str]] = []
+    for index, path in enumerate(value):
+        field = f"{name}[{index}]"
+        if not isinstance(path, str):
+            what = f"a path expected, found {kind_of(path)}."
+            fix = "Name one file. A video as a list of pictures is not read by this version."
+            raise context.error(what, field=field, fix=fix if kind == "video" else None)
+        written.append((path, field))
+    return MediaList(kind=kind, field=name, written=tuple(written))
+
+
+def build_messages(
+    turns: Sequence[Turn],
+    media: Sequence[MediaList],
+    context: RowContext,
+    *,
+    strip_text: bool = False,
+) -> tuple[Message, ...]:
+    """Turns with every placeholder replaced by its file, checked.
+
+    Args:
+        turns: The turns, in order.
+        media: One list for images and one for videos. The k-th placeholder of a kind stands for
+            the k-th file of that kind.
+        context: Where the row stands.
+        strip_text: Whether the text between placeholders of a user's turn loses the white space
+            at its ends, and blank text goes away altogether.
+
+    Raises:
+        DataError: Counts, roles, order or text are wrong.
+        MediaError: A file is not there.
+    """
+    for turn in turns:
+        check_text(turn.text, context, field=turn.text_field)
+        _refuse_placeholders_outside_user(turn, context)
+    for files in media:
+        _check_count(turns, files, context)
+    parts_of = {files.placeholder: _resolved(files, context) for files in media}
+    messages: list[Message] = []
+    for turn in turns:
+        strip = strip_text and turn.role == "user"
+        parts = tuple(_parts(turn.text, parts_of, strip=strip))
+        messages.append(Message(role=turn.role, parts=parts, field=turn.field))
+    return check_order(messages, context)
+
+
+def _parts(text: str, parts_of: dict[str, Iterator[Part]], *, strip: bool) -> Iterator[Part]:
+    for piece in split_placeholders(text):
+        if piece in parts_of:
+            yield next(parts_of[piece])
+        elif not strip:
+            yield TextPart(text=piece)
+        elif piece.strip():
+            yield TextPart(text=piece.strip())
+
+
+def _resolved(files: MediaList, context: RowContext) -> Iterator[Part]:
+    part = ImagePart if files.kind == "image" else VideoPart
+    for written, field in files.written:
+        path: Path = context.media.resolve(written, origin=context.origin, field=field)
+        yield part(path=path, field=field)
+
+
+def _refuse_placeholders_outside_user(turn: Turn, context: RowContext) -> None:
+    found = _PLACEHOLDER.search(turn.text)
+    if found is None or turn.role == "user":
+        return
+    raise context.error(
+        f"{found[0]} stands in the {turn.role}'s turn; images and videos belong to the user.",
+        field=turn.text_field,
+        fix="Move it to a user turn. If it is meant as text, use the OpenAI shape (messages).",
+    )
+
+
+def _check_count(turns: Sequence[Turn], files: MediaList, context: RowContext) -> None:
+    num_placeholders = sum(turn.text.count(files.placeholder) for turn in turns)
+    num_files = len(files.written)
+    if num_placeholders == num_files:
+        return
+    if num_placeholders == 0:
+        what = (
+            f"{_counted(num_files, files.kind)} listed, 0 {files.placeholder} in the text: the "
+            "model would see none of them."
+        )
+    else:
+        what = (
+            f"{num_placeholders} {files.placeholder} in the text, {num_files} "
+            f"{'file' if num_files == 1 else 'files'} listed."
+        )
+    fix = f"Write one {files.placeholder} in a user's turn for each file, in the files' order."
+    if files.field is None:
+        fix = f"Name the field that lists the files with columns.{files.kind}s."
+    raise context.error(what, field=files.field or turns[0].text_field, fix=fix)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,99 @@
+"""Pixels of an encoded sample, through the checkpoint's own processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.video_utils import VideoMetadata
+
+from sightline.data.conversation import Conversation
+from sightline.data.encode import EncodedSample
+from sightline.data.images import load_image
+from sightline.data.media import PlannedImage, PlannedVideo
+from sightline.data.videos import load_frames
+from sightline.errors import MediaError
+
+
+def load_pixels(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor]:
+    """Decode the media of a sample and prepare them as the family's processor does.
+
+    Args:
+        sample: The encoded sample.
+        processor: The checkpoint's transformers processor.
+
+    Returns:
+        ``pixel_values`` (num_patches, patch_dim) float32 and ``image_grid_thw`` (num_images, 3)
+        where there are images; ``pixel_values_videos``, ``video_grid_thw`` and
+        ``second_per_grid_ts`` (num_videos,) seconds where there are videos.
+
+    Raises:
+        MediaError: A file cannot be decoded, or gives another grid than its header promised.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    if sample.images:
+        origin = sample.conversation.origin
+        pictures = [
+            load_image(image.part.path, origin=origin, field=image.part.field)
+            for image in sample.images
+        ]
+        made = processor.image_processor(images=pictures, return_tensors="pt")
+        tensors["pixel_values"] = made["pixel_values"]
+        tensors["image_grid_thw"] = made["image_grid_thw"]
+        _refuse_changed(made["image_grid_thw"], sample.images, sample.conversation)
+    if sample.videos:
+        tensors |= _video_tensors(sample, processor)
+    return tensors
+
+
+def _video_tensors(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor]:
+    origin = sample.conversation.origin
+    clips = [
+        load_frames(video.part.path, video.frame_indices, origin=origin, field=video.part.field)
+        for video in sample.videos
+    ]
+    frames = [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in clips]
+    made = processor.video_processor(
+        videos=frames,
+        video_metadata=[video_metadata(video) for video in sample.videos],
+        do_sample_frames=False,
+        return_tensors="pt",
+    )
+    _refuse_changed(made["video_grid_thw"], sample.videos, sample.conversation)
+    seconds = [video.seconds_per_grid for video in sample.videos]
+    return {
+        "pixel_values_videos": made["pixel_values_videos"],
+        "video_grid_thw": made["video_grid_thw"],
+        "second_per_grid_ts": torch.tensor(seconds, dtype=torch.float32),
+    }
+
+
+def video_metadata(video: PlannedVideo) -> VideoMetadata:
+    """What transformers needs to know of frames that were taken already."""
+    return VideoMetadata(
+        total_num_frames=video.total_frames,
+        fps=video.fps,
+        width=video.width,
+        height=video.height,
+        duration=video.total_frames / video.fps,
+        video_backend="pyav",
+        frames_indices=list(video.frame_indices),
+    )
+
+
+def _refuse_changed(
+    grids: torch.Tensor,
+    planned: Sequence[PlannedImage] | Sequence[PlannedVideo],
+    conversation: Conversation,
+) -> None:
+    for item, grid in zip(planned, grids.tolist(), strict=True):
+        if tuple(grid) != item.grid_thw:
+            raise MediaError(
+                f"{item.part.path}: its pixels make a grid of {tuple(grid)} patches, its header "
+                f"promised {item.grid_thw}.",
+                file=conversation.origin.file,
+                line=conversation.origin.line,
+                field=item.part.field,
+                fix="The file changed while it was read, or its header is wrong: replace it.",
+            )

@@ -1,0 +1,91 @@
+"""Every error that Sightline raises for its users.
+
+    SightlineError
+    ├── ConfigError         the run configuration disagrees with itself or with a file
+    ├── DataError           a sample, with its file, line and field
+    │   └── MediaError      an image or video that cannot be read or used
+    ├── LayoutError         placeholders, grids and positions disagree
+    ├── ModelError          a checkpoint that is not there, not known or not whole
+    ├── PlanError           a tuning plan that cannot do what it says
+    ├── RunError            a run directory that is missing, in use or not writable
+    └── VerifyError         an export that cannot be compared with what trained
+
+The command line prints the message alone and ends with exit code 2. A message says what
+disagrees, both numbers, where it stands, and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class SightlineError(Exception):
+    """Base of every error that is the user's to mend."""
+
+
+class ConfigError(SightlineError):
+    """The run configuration is wrong, contradicts itself, or names something that is not there."""
+
+
+class DataError(SightlineError):
+    """A sample that cannot be used.
+
+    Args:
+        what: What disagrees, with both numbers where there are two.
+        file: The data file.
+        line: Line of the sample in a JSONL file or, for a JSON file, the line at which the
+            sample begins. 1-based.
+        field: Path of the field inside the sample, for example ``messages[2].content``.
+        fix: What to do about it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        file: str | Path | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what = what
+        self.file = str(file) if file is not None else None
+        self.line = line
+        self.field = field
+        self.fix = fix
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        where = ""
+        if self.file is not None:
+            where = self.file if self.line is None else f"{self.file}:{self.line}"
+        if self.field is not None:
+            where = f"{where}: {self.field}" if where else self.field
+        parts = [f"{where}: {self.what}" if where else self.what]
+        if self.fix is not None:
+            parts.append(self.fix)
+        return "\n".join(parts)
+
+
+class MediaError(DataError):
+    """An image or a video that is missing, broken or of an impossible shape."""
+
+
+class LayoutError(SightlineError):
+    """Placeholders, grids, seconds and positions of a sequence disagree."""
+
+
+class ModelError(SightlineError):
+    """A checkpoint that is missing, incomplete, or of a family that Sightline does not know."""
+
+
+class PlanError(SightlineError):
+    """A tuning plan that trains nothing, or that would damage the model."""
+
+
+class RunError(SightlineError):
+    """A run directory that is missing, incomplete, in use, or cannot be written."""
+
+
+class VerifyError(SightlineError):
+    """An export that cannot be compared with what was trained."""

@@ -1,0 +1,40 @@
+"""Qwen2-VL."""
+
+from __future__ import annotations
+
+from sightline.families.record import Family, Modules, RopeLayout, Tokens
+
+DECODER_LINEARS = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+
+QWEN2_VL = Family(
+    key="qwen2_vl",
+    title="Qwen2-VL",
+    tokens=Tokens(),
+    rope=RopeLayout(
+        temporal_rule="grid_index",
+        who_agrees="Qwen's published rope2d.py, transformers up to 5.0 and vLLM",
+    ),
+    modules=Modules(
+        vision="model.visual",
+        vision_blocks="model.visual.blocks",
+        projectors=("model.visual.merger",),
+        language="model.language_model",
+        language_blocks="model.language_model.layers",
+        embeddings="model.language_model.embed_tokens",
+        head="lm_head",
+        vision_lora=("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"),
+        projector_lora=("mlp.0", "mlp.2"),
+        language_lora=DECODER_LINEARS,
+    ),
+    box_space="thousandths",
+    frame_rule="arange_truncated",
+    video_budget="per_frame",
+)

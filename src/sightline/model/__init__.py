@@ -1,0 +1,26 @@
+"""Checkpoints: opening, loading, running and saving them. The only user of ``Auto*``."""
+
+from sightline.model.checkpoint import Checkpoint, open_checkpoint
+from sightline.model.export import merge, save_adapter, save_merged
+from sightline.model.fingerprint import differing, fingerprint, fingerprints
+from sightline.model.load import choose_dtype, load_weights, resolve_model, skeleton
+from sightline.model.positions import follow_engine
+from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
+
+__all__ = [
+    "TINY_FAMILIES",
+    "Checkpoint",
+    "choose_dtype",
+    "differing",
+    "fingerprint",
+    "fingerprints",
+    "follow_engine",
+    "load_weights",
+    "make_tiny_model",
+    "merge",
+    "open_checkpoint",
+    "resolve_model",
+    "save_adapter",
+    "save_merged",
+    "skeleton",
+]

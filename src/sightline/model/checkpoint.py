@@ -1,0 +1,181 @@
+"""What a checkpoint is, read from its files before any weight is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoProcessor, PretrainedConfig
+
+from sightline.config import DataConfig
+from sightline.errors import ModelError
+from sightline.families import Family, family_of
+from sightline.geometry import FrameSampling, Patching, PixelBudget, Preprocessing
+from sightline.positions import PositionRule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A model folder or hub id, without its weights.
+
+    Attributes:
+        source: Folder or hub id.
+        family: The family's record, chosen by ``config.model_type``.
+        config: The transformers configuration.
+        processor: The transformers processor, its pixel budget and frame sampling set to the
+            run's, so that what is saved with the model is what it was trained with.
+        preprocessing: The same numbers as a record, for the arithmetic.
+        position_rule: What the position engine needs.
+        max_length: Longest sequence the language model was made for, tokens.
+    """
+
+    source: str
+    family: Family
+    config: PretrainedConfig
+    processor: Any
+    preprocessing: Preprocessing
+    position_rule: PositionRule
+    max_length: int
+
+
+def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
+    """Read a checkpoint's configuration and processor.
+
+    Args:
+        source: A folder or a hub id.
+        data: Pixel budgets and frame sampling of the run; None keeps the checkpoint's own.
+
+    Raises:
+        ModelError: Not there, not a known family, or its files disagree with each other.
+    """
+    family = family_of(_model_type(source), source=source)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"{source}: the configuration or processor cannot be loaded: {_first_line(error)}\n"
+            "A checkpoint needs config.json, the tokenizer and the processor's configuration."
+        ) from error
+    if data is not None:
+        _apply_budget(processor, data)
+    rule = _position_rule(config, family)
+    _refuse_disagreement(source, config, processor, rule)
+    return Checkpoint(
+        source=source,
+        family=family,
+        config=config,
+        processor=processor,
+        preprocessing=_preprocessing(processor, family),
+        position_rule=rule,
+        max_length=int(config.text_config.max_position_embeddings),
+    )
+
+
+def _model_type(source: str) -> str:
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelError(f"{source}: the folder has no config.json, so it is not a checkpoint.")
+    if not folder.is_dir() and (folder.is_absolute() or source.startswith(".")):
+        raise ModelError(f"{source}: there is no such folder.")
+    try:
+        raw, _ = PretrainedConfig.get_config_dict(source)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{source}: cannot be read as a folder or a hub id: {_first_line(error)}\n"
+            "Check the spelling, the network, or name a local folder."
+        ) from error
+    if "model_type" not in raw:
+        raise ModelError(f"{source}: config.json has no model_type.")
+    return raw["model_type"]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _apply_budget(processor: Any, data: DataConfig) -> None:
+    """Write the run's pixel budget and frame sampling into the processor itself."""
+    image, video = processor.image_processor, processor.video_processor
+    image.size = _budgeted(image.size, data.images.min_pixels, data.images.max_pixels)
+    video.size = _budgeted(video.size, data.videos.min_pixels, data.videos.max_pixels)
+    video.fps = data.videos.fps
+    video.min_frames = data.videos.min_frames
+    video.max_frames = data.videos.max_frames
+    video.do_sample_frames = True
+    # None means "not capped" today and "capped" in later releases: it is written down instead.
+    if "cap_pixels_per_frame" in dir(video) and video.cap_pixels_per_frame is None:
+        video.cap_pixels_per_frame = False
+
+
+def _budgeted(size: Any, min_pixels: int | None, max_pixels: int | None) -> dict[str, int]:
+    low = min_pixels if min_pixels is not None else int(size["shortest_edge"])
+    high = max_pixels if max_pixels is not None else int(size["longest_edge"])
+    if low > high:
+        raise ModelError(
+            f"min_pixels {low} is over max_pixels {high}: one of them is the checkpoint's own. "
+            "Set both in data.images or data.videos."
+        )
+    return {"shortest_edge": low, "longest_edge": high}
+
+
+def _position_rule(config: Any, family: Family) -> PositionRule:
+    scales_time = family.rope.temporal_rule == "seconds"
+    return PositionRule(
+        rope=family.rope,
+        image_token_id=int(config.image_token_id),
+        video_token_id=int(config.video_token_id),
+        spatial_merge_size=int(config.vision_config.spatial_merge_size),
+        tokens_per_second=float(config.vision_config.tokens_per_second) if scales_time else None,
+    )
+
+
+def _preprocessing(processor: Any, family: Family) -> Preprocessing:
+    image, video = processor.image_processor, processor.video_processor
+    return Preprocessing(
+        image_patching=_patching(image),
+        image_budget=_budget(image),
+        video_patching=_patching(video),
+        video_budget=_budget(video),
+        video_budget_scope=family.video_budget,
+        sampling=FrameSampling(
+            rule=family.frame_rule,
+            fps=float(video.fps or 2.0),
+            min_frames=int(video.min_frames),
+            max_frames=int(video.max_frames),
+            temporal_patch_size=int(video.temporal_patch_size),
+        ),
+        timestamps_in_text=family.rope.temporal_rule == "frame_per_span",
+    )
+
+
+def _patching(part: Any) -> Patching:
+    return Patching(
+        patch_size=int(part.patch_size),
+        temporal_patch_size=int(part.temporal_patch_size),
+        spatial_merge_size=int(part.merge_size),
+    )
+
+
+def _budget(part: Any) -> PixelBudget:
+    return PixelBudget(
+        min_pixels=int(part.size["shortest_edge"]), max_pixels=int(part.size["longest_edge"])
+    )
+
+
+def _refuse_disagreement(source: str, config: Any, processor: Any, rule: PositionRule) -> None:
+    image, vision = processor.image_processor, config.vision_config
+    pairs = [
+        ("image placeholder id", processor.image_token_id, rule.image_token_id),
+        ("video placeholder id", processor.video_token_id, rule.video_token_id),
+        ("spatial merge size", image.merge_size, vision.spatial_merge_size),
+        ("patch size", image.patch_size, vision.patch_size),
+        ("temporal patch size", image.temporal_patch_size, vision.temporal_patch_size),
+    ]
+    for what, of_processor, of_config in pairs:
+        if of_processor != of_config:
+            raise ModelError(
+                f"{source}: the {what} is {of_processor} in the processor and {of_config} in "
+                "config.json. Use the processor that belongs to this checkpoint."
+            )

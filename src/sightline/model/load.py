@@ -1,0 +1,101 @@
+"""Loading weights, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, PreTrainedModel
+
+from sightline.errors import ModelError
+from sightline.model.checkpoint import Checkpoint
+from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
+
+TINY_PREFIX = "tiny:"
+
+
+def resolve_model(spec: str, tiny_directory: Path) -> str:
+    """The folder or hub id that a configuration's ``model`` means.
+
+    Args:
+        spec: A folder, a hub id, or ``tiny:FAMILY`` for a tiny random model made on the spot.
+        tiny_directory: Where a tiny model is made, or found when it was made before.
+
+    Raises:
+        ModelError: The tiny family is not known.
+    """
+    if not spec.startswith(TINY_PREFIX):
+        return spec
+    family = spec.removeprefix(TINY_PREFIX)
+    if family not in TINY_FAMILIES:
+        raise ModelError(f"model {spec!r}: tiny families are {', '.join(TINY_FAMILIES)}.")
+    if not (tiny_directory / "config.json").is_file():
+        make_tiny_model(family, tiny_directory)
+    return str(tiny_directory)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Weights' dtype for a run: bf16 where the device computes it, else fp32.
+
+    fp16 is never chosen: activations of these models overflow it.
+    """
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16":
+        return torch.bfloat16
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
+
+
+def load_weights(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a checkpoint's model in ``dtype``, on the CPU, in evaluation mode.
+
+    The dtype is given at loading. Casting a loaded model would round the rotary frequencies:
+    4.7 rad off at position 4096 in bf16.
+
+    Args:
+        source: Folder or hub id.
+        dtype: Dtype of the weights.
+
+    Raises:
+        ModelError: Files missing or broken, or weights missing, unexpected or of another shape.
+    """
+    try:
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, trust_remote_code=False
+        )
+    except Exception as error:
+        # Safetensors and torch raise their own types for a broken file; all mean the same here.
+        raise ModelError(
+            f"{source}: the weights cannot be loaded: {str(error).strip().splitlines()[0]}"
+        ) from error
+    refuse_partial(source, info)
+    return model.eval()
+
+
+def skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
+    """The model's modules without a weight, on the meta device: seconds and no memory."""
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(checkpoint.config)
+
+
+def refuse_partial(source: str, info: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of which some weights were not found, not used or did not fit.
+
+    Raises:
+        ModelError: Names the first keys of each kind and how many there are.
+    """
+    faults = []
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = sorted(str(key) for key in info.get(kind, ()))
+        if keys:
+            shown = ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+            faults.append(f"{len(keys)} {kind.replace('_', ' ')}: {shown}")
+    if faults:
+        raise ModelError(
+            f"{source}: the checkpoint does not fit its architecture; " + "; ".join(faults) + ".\n"
+            "Weights that are not found would stay random. Use a complete checkpoint."
+        )

@@ -1,0 +1,27 @@
+"""The run directory and its files. No torch."""
+
+from sightline.records.atomic import (
+    append_jsonl,
+    atomic_directory,
+    read_json,
+    read_jsonl,
+    write_bytes,
+    write_json,
+    write_text,
+    writing,
+)
+from sightline.records.run import RunDirectory
+from sightline.records.versions import collect_versions
+
+__all__ = [
+    "RunDirectory",
+    "append_jsonl",
+    "atomic_directory",
+    "collect_versions",
+    "read_json",
+    "read_jsonl",
+    "write_bytes",
+    "write_json",
+    "write_text",
+    "writing",
+]

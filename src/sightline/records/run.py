@@ -1,0 +1,131 @@
+"""A run is a directory that says everything."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sightline.errors import RunError
+from sightline.records.atomic import read_json, read_jsonl, write_json, writing
+from sightline.records.versions import collect_versions
+
+State = Literal["training", "trained", "verified", "failed"]
+
+
+class RunDirectory:
+    """The files of a run, by name.
+
+    Args:
+        path: The directory. Use `create` or `open`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state_file = path / "run.json"
+        self.config = path / "config.yaml"
+        self.ledger = path / "ledger.jsonl"
+        self.plan = path / "plan.json"
+        self.metrics = path / "metrics.jsonl"
+        self.loss_plot = path / "loss.png"
+        self.checkpoints = path / "checkpoints"
+        self.adapter = path / "adapter"
+        self.merged = path / "merged"
+        self.probe = path / "probe.json"
+        self.probe_tensors = path / "probe.safetensors"
+        self.certificate = path / "certificate.json"
+        self.predictions = path / "predictions.json"
+        self.report = path / "report.html"
+
+    @classmethod
+    def refuse_occupied(cls, path: Path, *, overwrite: bool = False) -> None:
+        """Refuse a directory that holds something else, or a run that would be lost.
+
+        A run that never reached a checkpoint holds nothing to lose and gives way.
+
+        Raises:
+            RunError: Says which option keeps or replaces what is there.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path}: a file of that name is in the way. Choose another output.")
+        if not path.is_dir() or not any(path.iterdir()):
+            return
+        run = cls(path)
+        if not run.state_file.is_file():
+            raise RunError(
+                f"{path}: the folder is not empty and not a run of Sightline.\n"
+                "Choose another output."
+            )
+        if overwrite:
+            return
+        if run.merged.exists():
+            raise RunError(
+                f"{path}: a finished run is there.\n"
+                "Choose another output, or replace it with --overwrite."
+            )
+        if run.checkpoints.is_dir() and any(run.checkpoints.iterdir()):
+            raise RunError(
+                f"{path}: an unfinished run with checkpoints is there.\n"
+                "Go on with --resume, or replace it with --overwrite."
+            )
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool = False) -> RunDirectory:
+        """Make the directory of a new run; see `refuse_occupied`."""
+        cls.refuse_occupied(path, overwrite=overwrite)
+        with writing(path):
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.mkdir(parents=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """Open the directory of an earlier run.
+
+        Raises:
+            RunError: It is not there, or not a run.
+        """
+        run = cls(path)
+        if not path.is_dir():
+            raise RunError(f"{path}: there is no such run directory.")
+        if not run.state_file.is_file():
+            raise RunError(f"{path}: not a run directory; run.json is missing.")
+        return run
+
+    def write_state(self, *, state: State, finished: bool = False, **facts: Any) -> None:
+        """Write ``run.json``; facts given earlier stay.
+
+        Args:
+            state: How far the run is.
+            finished: Whether training ended now.
+            **facts: family, model, device, seconds, steps.
+        """
+        record = read_json(self.state_file) if self.state_file.is_file() else self._new_state()
+        record |= {"state": state, **facts}
+        if finished:
+            record["finished"] = _now()
+        write_json(self.state_file, record)
+
+    def read_state(self) -> dict[str, Any]:
+        """The content of ``run.json``."""
+        return read_json(self.state_file)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``."""
+        return read_jsonl(self.metrics)
+
+    def _new_state(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "state": "training",
+            "started": _now(),
+            "finished": None,
+            "seconds": None,
+            "versions": collect_versions(),
+        }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

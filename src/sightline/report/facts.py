@@ -1,0 +1,182 @@
+"""What was trained on what, and whether it is proven: the words of the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.report.quantities import (
+    count_text,
+    duration_text,
+    number_text,
+    plural,
+    time_text,
+)
+from sightline.report.run import RunRecords
+
+PROVEN = "The exported model is the model that was trained"
+
+_SETTINGS = (
+    ("training", "epochs", "Epochs"),
+    ("training", "max_steps", "Steps at most"),
+    ("training", "learning_rate", "Learning rate"),
+    ("training", "projector_learning_rate", "Learning rate, projector"),
+    ("training", "vision_learning_rate", "Learning rate, vision"),
+    ("training", "scheduler", "Schedule"),
+    ("training", "batch_size", "Batch size"),
+    ("training", "gradient_accumulation", "Gradient accumulation"),
+    ("training", "precision", "Precision"),
+    ("training", "seed", "Seed"),
+    ("data", "max_length", "Longest sample, tokens"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """The first thing that the page says.
+
+    Attributes:
+        kind: ``holds``, ``fails`` or ``open``.
+        title: The verdict in one line.
+        detail: What it rests on, or what to do.
+        failing: The checks that fail, as they stand in the certificate.
+        noted: Checks that are no verdict and still carry an advice.
+    """
+
+    kind: str
+    title: str
+    detail: str
+    failing: tuple[Mapping[str, Any], ...] = ()
+    noted: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fact:
+    """A name with its value, as text."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """The ledger in numbers.
+
+    Attributes:
+        facts: Counts.
+        fates: What became of the samples, with how many.
+        lost: Lines of the ledger whose samples did not train as they are.
+    """
+
+    facts: tuple[Fact, ...]
+    fates: tuple[Fact, ...]
+    lost: tuple[Mapping[str, Any], ...]
+
+
+def verdict_of(run: RunRecords) -> Verdict:
+    """The verdict on a run, also on one that was never verified."""
+    certificate = run.certificate
+    if certificate is None:
+        return _open_verdict(run)
+    checks: list[dict[str, Any]] = certificate["checks"]
+    failing = tuple(check for check in checks if check["holds"] is False)
+    noted = tuple(check for check in checks if check["holds"] is None and check["advice"])
+    judged = sum(1 for check in checks if check["holds"] is not None)
+    if certificate["verdict"] == "holds" and not failing:
+        detail = f"All {plural(judged, 'check')} hold, on the model loaded afresh from disk."
+        return Verdict(kind="holds", title=PROVEN, detail=detail, noted=noted)
+    if failing:
+        fail = "fails" if len(failing) == 1 else "fail"
+        title = f"Not proven: {plural(len(failing), 'check')} {fail}"
+        detail = f"{judged - len(failing)} of {plural(judged, 'check')} hold."
+    else:
+        title, detail = "Not proven: no check was made", "Run sightline verify again."
+    return Verdict(kind="fails", title=title, detail=detail, failing=failing, noted=noted)
+
+
+def _open_verdict(run: RunRecords) -> Verdict:
+    if run.state.get("finished"):
+        title = "Not proven: the run was not verified"
+        detail = f"Prove it: sightline verify {run.name}"
+    else:
+        title = "Not proven: training did not finish"
+        detail = "Go on from the newest checkpoint: sightline train CONFIG --resume"
+    return Verdict(kind="open", title=title, detail=detail)
+
+
+def run_facts(run: RunRecords) -> tuple[Fact, ...]:
+    """Model, family, device and time."""
+    state = run.state
+    seconds = state.get("seconds")
+    values = (
+        ("Model", state.get("model")),
+        ("Family", run.family_title),
+        ("Device", state.get("device")),
+        ("State", state.get("state")),
+        ("Started", _time(state.get("started"))),
+        ("Finished", _time(state.get("finished"))),
+        ("Training took", duration_text(seconds) if seconds is not None else None),
+        ("Steps", _num_steps(run)),
+        ("Final loss", number_text(run.curve.loss[-1][1]) if run.curve.loss else None),
+    )
+    return tuple(Fact(name=name, value=str(value)) for name, value in values if value)
+
+
+def _time(moment: str | None) -> str:
+    return time_text(moment) if moment else ""
+
+
+def _num_steps(run: RunRecords) -> str:
+    return count_text(int(run.curve.loss[-1][0])) if run.curve.loss else ""
+
+
+def data_facts(run: RunRecords) -> DataFacts:
+    """Counts of the ledger; every sample of the input is in them."""
+    rows = run.ledger
+    fates = Counter(str(row["fate"]) for row in rows)
+
+    def total(key: str) -> int:
+        return sum(row[key] or 0 for row in rows)
+
+    files = sorted({Path(row["file"]).name for row in rows})
+    counts = (
+        ("Samples", len(rows)),
+        ("Images", total("num_images")),
+        ("Videos", total("num_videos")),
+        ("Tokens", total("num_tokens")),
+        ("of images and videos", total("num_vision_tokens")),
+        ("with a loss", total("num_supervised_tokens")),
+        ("Longest sample, tokens", max((row["num_tokens"] or 0 for row in rows), default=0)),
+    )
+    facts = [Fact(name=name, value=count_text(value)) for name, value in counts]
+    shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    return DataFacts(
+        facts=(Fact(name="From", value=shown), *facts),
+        fates=tuple(Fact(name=fate, value=count_text(n)) for fate, n in fates.most_common()),
+        lost=tuple(row for row in rows if row["fate"] != "trained"),
+    )
+
+
+def setting_facts(run: RunRecords) -> tuple[Fact, ...]:
+    """The settings that decide what a run does; the whole configuration stands below them."""
+    facts = []
+    for section, key, name in _SETTINGS:
+        value = (run.config.get(section) or {}).get(key)
+        if value is not None:
+            text = number_text(value) if isinstance(value, float) else str(value)
+            facts.append(Fact(name=name, value=text))
+    lora = (run.plan or {}).get("lora")
+    if lora:
+        text = f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}"
+        facts.append(Fact(name="LoRA", value=text))
+        facts.append(Fact(name="LoRA modules", value=count_text(len(lora["target_modules"]))))
+    return tuple(facts)
+
+
+def version_facts(run: RunRecords) -> tuple[Fact, ...]:
+    """Versions of what trained."""
+    versions: Mapping[str, str] = run.state.get("versions") or {}
+    return tuple(Fact(name=name, value=str(value)) for name, value in versions.items())

@@ -1,0 +1,64 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sightline.records import write_text
+from sightline.report.charts import build_chart
+from sightline.report.facts import (
+    data_facts,
+    run_facts,
+    setting_facts,
+    verdict_of,
+    version_facts,
+)
+from sightline.report.html import render_template
+from sightline.report.parameters import group_towers
+from sightline.report.run import RunRecords, load_run
+from sightline.report.samples import SamplesView, view_samples
+
+
+def render_run(run_dir: Path) -> Path:
+    """Write the report of a run: one self-contained HTML file in its directory.
+
+    A run that stopped early has a report too, which says what is not there.
+
+    Args:
+        run_dir: The run directory.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunError: It is not a run directory, or one of its files is broken.
+    """
+    page = run_dir / "report.html"
+    write_text(page, run_html(load_run(run_dir)))
+    return page
+
+
+def run_html(run: RunRecords) -> str:
+    """The page of a run as HTML."""
+    return render_template(
+        "run.html.j2",
+        {
+            "run": run,
+            "verdict": verdict_of(run),
+            "facts": run_facts(run),
+            "data": data_facts(run) if run.ledger else None,
+            "settings": setting_facts(run),
+            "versions": version_facts(run),
+            "chart": build_chart(run.curve, height=340),
+            "narrow_chart": build_chart(run.curve, width=360, height=300),
+            "towers": group_towers(run.plan) if run.plan else [],
+            "certificate": run.certificate,
+            "samples": _samples(run),
+        },
+    )
+
+
+def _samples(run: RunRecords) -> SamplesView | None:
+    if run.predictions is None:
+        return None
+    return view_samples(run.predictions, root=run.path)

@@ -1,0 +1,62 @@
+"""The configuration in the Trainer's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from sightline.config import TrainingConfig
+
+
+def training_arguments(
+    training: TrainingConfig, *, directory: Path, bf16: bool, evaluates: bool
+) -> TrainingArguments:
+    """Arguments of the Trainer for a run.
+
+    Args:
+        training: The configuration's section.
+        directory: Where checkpoints go.
+        bf16: Whether forward and backward run in bf16 autocast.
+        evaluates: Whether there is evaluation data.
+    """
+    by_epoch = training.save_every is None
+    eval_by_epoch = training.eval_every is None
+    arguments = TrainingArguments(
+        output_dir=str(directory),
+        num_train_epochs=training.epochs,
+        max_steps=training.max_steps if training.max_steps is not None else -1,
+        learning_rate=training.learning_rate,
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        lr_scheduler_type=training.scheduler,
+        warmup_steps=training.warmup_ratio,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        seed=training.seed,
+        data_seed=training.seed,
+        bf16=bf16,
+        gradient_checkpointing=training.gradient_checkpointing,
+        # The reentrant kind loses every vision gradient when the patch embedding is frozen.
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_strategy="steps",
+        logging_steps=training.log_every,
+        logging_first_step=True,
+        save_strategy="epoch" if by_epoch else "steps",
+        save_steps=training.save_every if training.save_every is not None else 500,
+        save_total_limit=training.save_total_limit,
+        eval_strategy="no" if not evaluates else "epoch" if eval_by_epoch else "steps",
+        eval_steps=training.eval_every,
+        report_to=training.report_to or "none",
+        dataloader_num_workers=training.num_workers,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        average_tokens_across_devices=True,
+    )
+    # Several devices are used through one process each; DataParallel would split position ids
+    # along the wrong dimension.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

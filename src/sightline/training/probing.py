@@ -1,0 +1,120 @@
+"""Recording the probe in the training process, before anything is merged or saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sightline.data import Collator, EncodedSample, Encoder, chat_messages
+from sightline.evaluation import ProbeSample, greedy, last_answer
+from sightline.families import Tokens
+from sightline.training.loss import supervised_columns
+
+# Values of logits kept for a sample: 16 MiB in float32, at any vocabulary.
+_MAX_LOGIT_VALUES = 4 * 1024 * 1024
+_EXTRA_TOKENS = 8
+
+
+def choose_probes(num_samples: int, wanted: int) -> list[int]:
+    """Indices of probe samples, spread evenly over the data.
+
+    >>> choose_probes(10, 4)
+    [0, 3, 6, 9]
+    """
+    count = min(wanted, num_samples)
+    if count <= 1:
+        return list(range(count))
+    return [round(i * (num_samples - 1) / (count - 1)) for i in range(count)]
+
+
+def record_probes(
+    model: Any,
+    samples: Sequence[EncodedSample],
+    indices: Sequence[int],
+    *,
+    encoder: Encoder,
+    train_collator: Collator,
+    prompt_collator: Collator,
+    tokenizer: Any,
+    tokens: Tokens,
+    max_new_tokens: int | None,
+) -> list[ProbeSample]:
+    """What the trained model computes for some of its training samples.
+
+    Args:
+        model: The trained model, adapters not merged.
+        samples: All training samples.
+        indices: Which of them are probes.
+        encoder: Encodes the prompt of a sample.
+        train_collator: Collator of training.
+        prompt_collator: Collator with padding on the left.
+        tokenizer: The checkpoint's tokenizer.
+        tokens: The family's special tokens.
+        max_new_tokens: Bound on an answer; None for the annotation's length plus a few.
+    """
+    model.eval()
+    return [
+        _record(
+            model,
+            index,
+            samples[index],
+            encoder=encoder,
+            batches=(train_collator, prompt_collator),
+            tokenizer=tokenizer,
+            tokens=tokens,
+            max_new_tokens=max_new_tokens or len(last_answer(samples[index])) + _EXTRA_TOKENS,
+        )
+        for index in indices
+    ]
+
+
+def _record(
+    model: Any,
+    index: int,
+    sample: EncodedSample,
+    *,
+    encoder: Encoder,
+    batches: tuple[Collator, Collator],
+    tokenizer: Any,
+    tokens: Tokens,
+    max_new_tokens: int,
+) -> ProbeSample:
+    batch = _to_device(batches[0]([sample]), model)
+    columns = _thinned(supervised_columns(batch["labels"]).columns, model)
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    with torch.no_grad():
+        logits = model(**inputs, logits_to_keep=columns, use_cache=False).logits[0]
+    prompt = _to_device(batches[1]([encoder.encode_prompt(sample.conversation)]), model)
+    del prompt["labels"]
+    answer = greedy(
+        model, prompt, tokenizer=tokenizer, tokens=tokens, max_new_tokens=[max_new_tokens]
+    )[0]
+    return ProbeSample(
+        index=index,
+        file=str(sample.conversation.origin.file),
+        line=sample.conversation.origin.line,
+        messages=chat_messages(sample.conversation),
+        max_new_tokens=max_new_tokens,
+        answer_ids=answer.ids,
+        answer_gaps=answer.gaps,
+        input_ids=batch["input_ids"][0].cpu(),
+        labels=batch["labels"][0].cpu(),
+        position_ids=batch["position_ids"][1:, 0].cpu(),
+        columns=columns.cpu(),
+        logits=logits.float().cpu(),
+    )
+
+
+def _thinned(columns: torch.Tensor, model: Any) -> torch.Tensor:
+    """Columns spread evenly over the answer where all of them would be too many to keep."""
+    most = max(8, _MAX_LOGIT_VALUES // int(model.config.text_config.vocab_size))
+    if len(columns) <= most:
+        return columns
+    picked = torch.linspace(0, len(columns) - 1, most).round().long()
+    return columns[picked.to(columns.device)]
+
+
+def _to_device(batch: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
+    return {key: value.to(model.device) for key, value in batch.items()}

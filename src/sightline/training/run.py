@@ -1,0 +1,271 @@
+"""A training run from configuration to exported model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from sightline.config import RunConfig, dump_config
+from sightline.data import Collator
+from sightline.errors import RunError
+from sightline.evaluation import Probe, save_probe
+from sightline.model import (
+    Checkpoint,
+    choose_dtype,
+    fingerprints,
+    follow_engine,
+    load_weights,
+    merge,
+    open_checkpoint,
+    resolve_model,
+    save_adapter,
+    save_merged,
+    skeleton,
+)
+from sightline.records import RunDirectory, append_jsonl, write_json, write_text
+from sightline.training.arguments import training_arguments
+from sightline.training.callbacks import GradientWatch, MetricsWriter
+from sightline.training.prepare import PreparedData, ledger_rows, make_encoder, prepare_data
+from sightline.training.probing import choose_probes, record_probes
+from sightline.training.trainer import SampleDataset, SightlineTrainer
+from sightline.tuning import (
+    TuningPlan,
+    apply_plan,
+    plan_record,
+    plan_rows,
+    refuse_unlike_plan,
+    resolve_plan,
+)
+
+
+class Observer(Protocol):
+    """What a run tells the one who started it."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+
+    def prepared(self, data: PreparedData, checkpoint: Checkpoint) -> None:
+        """All data is encoded."""
+
+    def planned(self, record: dict[str, Any]) -> None:
+        """The parameter table is known."""
+
+    def sample_encoded(self, count: int) -> None:
+        """One more sample is encoded."""
+
+    def trainer_callbacks(self) -> list[Any]:
+        """Callbacks for the Trainer, for a progress bar."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingResult:
+    """What a run ends with.
+
+    Attributes:
+        run: The run directory.
+        final_loss: Mean loss per supervised token of the last logged step.
+        num_steps: Optimizer steps.
+        seconds: Time spent in training, export left out.
+    """
+
+    run: RunDirectory
+    final_loss: float
+    num_steps: int
+    seconds: float
+
+
+def train(
+    config: RunConfig, observer: Observer, *, resume: bool = False, overwrite: bool = False
+) -> TrainingResult:
+    """Run a configuration.
+
+    Data, plan and weights are checked before the run directory exists.
+
+    Args:
+        config: The validated configuration.
+        observer: Told what happens.
+        resume: Go on from the newest checkpoint of the run directory.
+        overwrite: Replace a finished run of the same directory.
+
+    Raises:
+        SightlineError: See the subclasses; nothing half-written is left behind.
+    """
+    output = Path(config.output)
+    if not resume:
+        RunDirectory.refuse_occupied(output, overwrite=overwrite)
+    observer.stage("reading the checkpoint")
+    source = resolve_model(config.model, output.parent / "tiny-models" / _tiny_name(config.model))
+    checkpoint = open_checkpoint(source, config.data)
+    plan = resolve_plan(skeleton(checkpoint), checkpoint.family, config.tuning)
+    observer.stage("encoding the data")
+    data = prepare_data(config, checkpoint, observer.sample_encoded)
+    observer.prepared(data, checkpoint)
+    observer.stage("loading the weights")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = choose_dtype(config.training.precision, device)
+    model = load_weights(checkpoint.source, dtype=dtype)
+    run = RunDirectory.open(output) if resume else RunDirectory.create(output, overwrite=overwrite)
+    return _Run(config, run, checkpoint, data, plan, observer).go(model, resume=resume)
+
+
+class _Run:
+    """The steps of a run, in order; each is one method."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        checkpoint: Checkpoint,
+        data: PreparedData,
+        plan: TuningPlan,
+        observer: Observer,
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._checkpoint = checkpoint
+        self._data = data
+        self._plan = plan
+        self._observer = observer
+        self._watch = GradientWatch()
+
+    def go(self, model: Any, *, resume: bool) -> TrainingResult:
+        self._dtype = model.dtype
+        self._write_inputs(resume)
+        plan, family = self._plan, self._checkpoint.family
+        frozen = self._frozen(model)
+        model = apply_plan(follow_engine(model, self._checkpoint.position_rule), plan)
+        refuse_unlike_plan(model, plan, family)
+        self._write_plan(model)
+        trainer = self._trainer(model)
+        self._observer.stage("training")
+        began = time.monotonic()
+        trainer.train(resume_from_checkpoint=self._last_checkpoint() if resume else None)
+        seconds = time.monotonic() - began
+        steps = trainer.state.global_step
+        if trainer.is_world_process_zero():
+            self._export(model, frozen)
+            self._run.write_state(
+                state="trained", finished=True, seconds=round(seconds, 2), steps=steps
+            )
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return TrainingResult(
+            run=self._run, final_loss=float(losses[-1]), num_steps=steps, seconds=seconds
+        )
+
+    def _write_inputs(self, resume: bool) -> None:
+        write_text(self._run.config, dump_config(self._config))
+        if not resume:
+            for row in ledger_rows(self._data.train):
+                append_jsonl(self._run.ledger, row)
+        self._run.write_state(
+            state="training",
+            family=self._checkpoint.family.key,
+            model=self._config.model,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+
+    def _frozen(self, model: torch.nn.Module) -> dict[str, str]:
+        """Fingerprints of what must not move."""
+        moving = tuple(f"{name}." for name in (*self._plan.full_modules, *self._plan.lora_modules))
+        return fingerprints(
+            (name, parameter)
+            for name, parameter in model.named_parameters()
+            if not name.startswith(moving)
+        )
+
+    def _write_plan(self, model: torch.nn.Module) -> None:
+        rows = plan_rows(model, self._plan, self._checkpoint.family, self._config.training)
+        record = plan_record(rows, self._plan)
+        write_json(self._run.plan, record)
+        self._observer.planned(record)
+
+    def _collator(self, padding_side: Any = "right") -> Collator:
+        tokenizer = self._checkpoint.processor.tokenizer
+        return Collator(
+            processor=self._checkpoint.processor,
+            rule=self._checkpoint.position_rule,
+            pad_token_id=tokenizer.convert_tokens_to_ids(
+                self._checkpoint.family.tokens.end_of_text
+            ),
+            padding_side=padding_side,
+        )
+
+    def _trainer(self, model: Any) -> SightlineTrainer:
+        training = self._config.training
+        trainer = SightlineTrainer(
+            family=self._checkpoint.family,
+            training=training,
+            model=model,
+            args=training_arguments(
+                training,
+                directory=self._run.checkpoints,
+                bf16=self._dtype == torch.bfloat16,
+                evaluates=bool(self._data.eval),
+            ),
+            train_dataset=SampleDataset(self._data.train),
+            eval_dataset=SampleDataset(self._data.eval) if self._data.eval else None,
+            data_collator=self._collator(),
+            callbacks=[
+                MetricsWriter(self._run.metrics),
+                self._watch,
+                *self._observer.trainer_callbacks(),
+            ],
+        )
+        # It prints a dictionary a step; metrics.jsonl has them all.
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    def _last_checkpoint(self) -> str:
+        newest = None
+        if self._run.checkpoints.is_dir():
+            newest = get_last_checkpoint(str(self._run.checkpoints))
+        if newest is None:
+            raise RunError(
+                f"{self._run.checkpoints}: there is no checkpoint to resume from.\n"
+                "Start the run anew with --overwrite."
+            )
+        return newest
+
+    def _export(self, model: Any, frozen: dict[str, str]) -> None:
+        self._observer.stage("recording the probe")
+        checkpoint, verify = self._checkpoint, self._config.verify
+        samples = record_probes(
+            model,
+            self._data.train,
+            choose_probes(len(self._data.train), verify.samples),
+            encoder=make_encoder(checkpoint),
+            train_collator=self._collator(),
+            prompt_collator=self._collator("left"),
+            tokenizer=checkpoint.processor.tokenizer,
+            tokens=checkpoint.family.tokens,
+            max_new_tokens=verify.max_new_tokens,
+        )
+        self._observer.stage("exporting")
+        if self._plan.uses_lora:
+            save_adapter(model, self._run.adapter)
+        merged = merge(model, self._dtype)
+        save_merged(merged, checkpoint, self._run.merged)
+        save_probe(
+            self._run,
+            Probe(
+                samples=samples,
+                base=checkpoint.source,
+                dtype=str(self._dtype).removeprefix("torch."),
+                uses_adapter=self._plan.uses_lora,
+                merged_fingerprints=fingerprints(merged.named_parameters()),
+                frozen_fingerprints=frozen,
+                num_watched=self._watch.num_watched,
+                without_gradient=self._watch.without_gradient,
+            ),
+        )
+
+
+def _tiny_name(model: str) -> str:
+    return model.partition(":")[2] or "none"

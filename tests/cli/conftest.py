@@ -1,0 +1,95 @@
+"""Running the command, in this process or in one of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from sightline.cli.main import app
+
+
+class Outcome(NamedTuple):
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command() -> Callable[..., Outcome]:
+    """The command in this process: fast, with the same exit codes and streams."""
+
+    def run(*arguments: object) -> Outcome:
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., Outcome]:
+    """The command in a process of its own."""
+
+    def run(*arguments: object) -> Outcome:
+        made = subprocess.run(
+            [sys.executable, "-m", "sightline", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Outcome(made.returncode, made.stdout, made.stderr)
+
+    return run
+
+
+@pytest.fixture
+def workbench(tmp_path: Path, tiny_folder, shapes_folder: Path):
+    """Writes a data file and a configuration that would train, but for what a test breaks."""
+
+    def write(rows: list[dict] | str | None = None, **changes: object) -> Path:
+        data = tmp_path / "train.jsonl"
+        if isinstance(rows, str):
+            data.write_text(rows, encoding="utf-8")
+        else:
+            lines = [json.dumps(row, ensure_ascii=False) for row in rows or [good_row()]]
+            data.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        settings: dict = {
+            "model": str(tiny_folder("qwen2_5_vl")),
+            "data": {"train": {"path": str(data), "media_root": str(shapes_folder)}},
+            "training": {"max_steps": 1, "gradient_accumulation": 1, "precision": "fp32"},
+            "verify": {"samples": 1},
+            "output": str(tmp_path / "run"),
+        }
+        for key, value in changes.items():
+            section = settings
+            *path, last = key.split("__")
+            for part in path:
+                section = section.setdefault(part, {})
+            section[last] = value
+        config = tmp_path / "run.yaml"
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return config
+
+    return write
+
+
+def good_row() -> dict:
+    """A sample in the official shape over the first synthetic picture."""
+    return {
+        "image": "images/00000.png",
+        "conversations": [
+            {"from": "human", "value": "<image>\nWhat is it?"},
+            {"from": "gpt", "value": "A shape."},
+        ],
+    }

@@ -1,0 +1,52 @@
+"""What tests share: tiny models and synthetic data, made once a session, and ../shared."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A tiny checkpoint of a family, made on first use."""
+    from sightline.model import make_tiny_model
+
+    made: dict[str, Path] = {}
+    root = tmp_path_factory.mktemp("tiny")
+
+    def folder(family: str) -> Path:
+        if family not in made:
+            made[family] = make_tiny_model(family, root / family)
+        return made[family]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, videos and conversations of several pictures, in the official layout."""
+    from sightline.data.shapes import write_shapes
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    write_shapes(folder, num_images=3, num_videos=2, multi_image=2, height=112, width=168)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photographs, videos and reference positions beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared is not beside this checkout: real data and references are there")
+    return SHARED

@@ -1,0 +1,171 @@
+"""Videos: the header, the frames of transformers' own reader, and every fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from transformers.video_utils import read_video_pyav
+
+from sightline.data.conversation import Origin
+from sightline.data.videos import VideoInfo, load_frames, probe_video
+from sightline.errors import MediaError
+
+FIX = "Mend or replace the file, or leave the sample out."
+SHARED = Path(__file__).parents[4] / "shared/data/llamafactory_demo/mllm_demo_data"
+REAL_VIDEOS = ["1.mp4", "2.avi", "3.mp4", "4.mp4"]
+
+
+def write_video(path: Path, *, num_frames: int = 12, muxer_options: dict | None = None) -> Path:
+    """A video of 64 x 48 pixels: red above on the left, blue that grows with time below right."""
+    with av.open(str(path), "w", options=muxer_options or {}) as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(num_frames):
+            pixels = np.zeros((48, 64, 3), dtype=np.uint8)
+            pixels[:24, :32] = (255, 0, 0)
+            pixels[24:, 32:] = (0, 0, 4 * index)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def turned(path: Path, quarter_turns: int) -> Path:
+    """The MP4 file with a display rotation in its track header, counter-clockwise."""
+    one, minus = (1 << 16).to_bytes(4, "big"), (-1 << 16).to_bytes(4, "big", signed=True)
+    zero, last = bytes(4), (1 << 30).to_bytes(4, "big")
+    corners = {1: (zero, minus, one, zero), 2: (minus, zero, zero, minus)}[quarter_turns]
+    a, b, c, d = corners
+    data = path.read_bytes()
+    upright = one + zero * 3 + one + zero * 3 + last
+    begin = data.index(upright, data.index(b"tkhd"))
+    matrix = a + b + zero + c + d + zero * 3 + last
+    path.write_bytes(data[:begin] + matrix + data[begin + len(upright) :])
+    return path
+
+
+def reference(path: Path, indices: list[int]) -> tuple[np.ndarray, Any]:
+    return read_video_pyav(str(path), lambda metadata, **_: indices)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_header(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"shapes{suffix}")
+    assert probe_video(path) == VideoInfo(
+        num_frames=12, fps=5.0, height=48, width=64, duration_seconds=2.4
+    )
+
+
+def test_frames_equal_those_of_transformers(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "shapes.mp4")
+    expected, metadata = reference(path, [0, 3, 11])
+    frames = load_frames(path, [0, 3, 11])
+    assert frames.shape == (3, 48, 64, 3)
+    assert frames.dtype == np.uint8
+    assert np.array_equal(frames, expected)
+    info = probe_video(path)
+    assert (info.num_frames, info.fps) == (metadata.total_num_frames, metadata.fps)
+    assert (info.height, info.width) == (metadata.height, metadata.width)
+    assert info.duration_seconds == metadata.duration
+
+
+def test_frames_come_in_the_order_asked_for_and_may_repeat(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "shapes.mp4")
+    first, third = load_frames(path, [0, 3])
+    frames = load_frames(path, np.array([3, 0, 3]))
+    assert np.array_equal(frames, np.stack([third, first, third]))
+    assert not np.array_equal(first, third)
+
+
+@pytest.mark.parametrize(
+    ("quarter_turns", "size", "red"), [(1, (64, 48), (-4, 4)), (2, (48, 64), (-4, -4))]
+)
+def test_display_rotation_is_applied(
+    tmp_path: Path, quarter_turns: int, size: tuple[int, int], red: tuple[int, int]
+) -> None:
+    path = write_video(tmp_path / "phone.mp4")
+    stored, _ = reference(path, [0, 5])
+    turned(path, quarter_turns)
+    info, frames = probe_video(path), load_frames(path, [0, 5])
+    assert (info.height, info.width) == size
+    assert frames.shape == (2, *size, 3)
+    assert np.array_equal(frames, np.rot90(stored, k=quarter_turns, axes=(1, 2)))
+    assert frames[0, red[0], red[1], 0] > 200
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "none.mp4"
+    origin = Origin(file=Path("train.jsonl"), line=2, index=1)
+    with pytest.raises(MediaError) as caught:
+        probe_video(path, origin=origin, field="videos[0]")
+    assert str(caught.value) == f"train.jsonl:2: videos[0]: {path} does not exist.\n{FIX}"
+
+
+def test_not_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_text("not a video")
+    for read in (probe_video, lambda path: load_frames(path, [0])):
+        with pytest.raises(MediaError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path} is not a video, or is damaged: "
+            f"Invalid data found when processing input.\n{FIX}"
+        )
+
+
+def test_no_video_stream(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), dtype=np.int16), layout="mono")
+        samples.sample_rate = 8000
+        for packet in stream.encode(samples):
+            container.mux(packet)
+    with pytest.raises(MediaError) as caught:
+        probe_video(path)
+    assert str(caught.value) == f"{path} has no video stream.\n{FIX}"
+
+
+def test_fewer_frames_than_the_header_promises(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "cut.mp4", num_frames=60, muxer_options={"movflags": "faststart"})
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
+    assert probe_video(path).num_frames == 60
+    assert load_frames(path, [0]).shape == (1, 48, 64, 3)
+    with pytest.raises(
+        MediaError,
+        match=r"cut\.mp4 has [1-5]\d frames that decode, the header promises 60; "
+        "frame 59 is not there",
+    ):
+        load_frames(path, [0, 59])
+
+
+def test_an_index_beyond_the_end(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "short.mp4")
+    with pytest.raises(MediaError) as caught:
+        load_frames(path, [0, 12])
+    assert str(caught.value) == (
+        f"{path} has 12 frames that decode, the header promises 12; frame 12 is not there.\n{FIX}"
+    )
+
+
+def test_indices_must_be_some_and_not_negative(tmp_path: Path) -> None:
+    for indices in ([], [-1]):
+        with pytest.raises(ValueError, match="at least one frame and none below 0"):
+            load_frames(tmp_path / "any.mp4", indices)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data/llamafactory_demo is not there")
+@pytest.mark.parametrize("name", REAL_VIDEOS)
+def test_real_videos_equal_transformers(name: str) -> None:
+    path = SHARED / name
+    info = probe_video(path)
+    indices = [0, info.num_frames // 3, info.num_frames // 2]
+    expected, metadata = reference(path, indices)
+    assert np.array_equal(load_frames(path, indices), expected)
+    assert (info.num_frames, info.fps) == (metadata.total_num_frames, metadata.fps)
