@@ -44,8 +44,8 @@ format: $(STAMP) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .
 
 bench: $(STAMP) ## Measure position ids and start-up against transformers
-	OMP_NUM_THREADS=1 $(BIN)/python bench/positions.py
-	$(BIN)/python bench/startup.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/positions.py
+	$(BIN)/python benchmarks/startup.py
 
 docs: $(STAMP) ## Write docs/configuration.md again and check what the documents say
 	@{ printf '%s\n' '# The run configuration' '' \

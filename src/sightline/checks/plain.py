@@ -33,7 +33,8 @@ def plain_inputs(
     images = [load_image(path) for messages in conversations for path in _media(messages, "image")]
     paths = [path for messages in conversations for path in _media(messages, "video")]
     sample = partial(processor.video_processor.sample_frames, fps=processor.video_processor.fps)
-    videos = [load_video(path, backend="pyav", sample_indices_fn=sample) for path in paths]
+    load: Any = load_video
+    videos = [load(path, backend="pyav", sample_indices_fn=sample) for path in paths]
     media: dict[str, Any] = {}
     if images:
         media["images"] = images

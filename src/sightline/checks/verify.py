@@ -81,7 +81,7 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
 def _load(run: RunDirectory) -> VerifyContext:
     probe = load_probe(run)
     checkpoint = open_checkpoint(str(run.merged))
-    model = load_weights(str(run.merged), dtype=getattr(torch, probe.dtype))
+    model: Any = load_weights(str(run.merged), dtype=getattr(torch, probe.dtype))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return VerifyContext(
         run=run,

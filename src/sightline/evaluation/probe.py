@@ -122,7 +122,7 @@ def load_probe(run: RunDirectory) -> Probe:
     try:
         tensors = load_file(str(run.probe_tensors))
         samples = [
-            ProbeSample(**sample, **{name: tensors[f"{position}.{name}"] for name in _TENSORS})
+            ProbeSample(**(sample | {name: tensors[f"{position}.{name}"] for name in _TENSORS}))
             for position, sample in enumerate(record["samples"])
         ]
     except (OSError, SafetensorError, KeyError, TypeError) as error:

@@ -64,9 +64,10 @@ def load_weights(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
         ModelError: Files missing or broken, or weights missing, unexpected or of another shape.
     """
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
+        model, info = loaded
     except Exception as error:
         # Safetensors and torch raise their own types for a broken file; all mean the same here.
         raise ModelError(

@@ -63,8 +63,9 @@ def follow_engine(model: PreTrainedModel, rule: PositionRule) -> PreTrainedModel
             _refuse_flat(positions)
         return plain_forward(*args, **kwargs)
 
-    model._prepare_position_ids_for_generation = MethodType(prepare, model)
-    model.forward = placed_forward
+    # Attributes of the instance: set past nn.Module, which keeps only modules and tensors.
+    object.__setattr__(model, "_prepare_position_ids_for_generation", MethodType(prepare, model))
+    object.__setattr__(model, "forward", placed_forward)
     return model
 
 

@@ -40,9 +40,9 @@ class MetricsWriter(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         logs = logs or {}
-        if "loss" not in logs and "eval_loss" not in logs:
-            return
         loss = logs.get("loss", logs.get("eval_loss"))
+        if loss is None:
+            return
         if not math.isfinite(float(loss)):
             raise RunError(
                 f"the loss is {loss} at step {state.global_step}. Lower training.learning_rate, "

@@ -42,13 +42,17 @@ class SightlineTrainer(Trainer):
     """See the module's docstring.
 
     Args:
+        model: The planned model.
         family: The model's family, for the towers.
         training: The configuration's section, for the learning rates.
         **trainer: Arguments of `transformers.Trainer`.
     """
 
-    def __init__(self, *, family: Family, training: TrainingConfig, **trainer: Any) -> None:
-        super().__init__(**trainer)
+    def __init__(
+        self, *, model: nn.Module, family: Family, training: TrainingConfig, **trainer: Any
+    ) -> None:
+        super().__init__(model=model, **trainer)
+        self._planned = model
         self._family = family
         self._training = training
         # The count of supervised tokens is taken over the whole step and handed to compute_loss.
@@ -71,7 +75,7 @@ class SightlineTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW, or what ``training.optimizer`` names, with one group a tower and decay kind."""
         if self.optimizer is None:
-            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = optimizer_class(self._groups(), **settings)
         return self.optimizer
 
@@ -79,7 +83,7 @@ class SightlineTrainer(Trainer):
         """Parameter groups: tower x (decayed or not). Biases and norms are not decayed."""
         groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         rates: dict[str, float] = {}
-        for item in named_parameters(self.model):
+        for item in named_parameters(self._planned):
             if not item.parameter.requires_grad:
                 continue
             tower = place_of(item.name, self._family.modules).tower
@@ -102,14 +106,14 @@ class SightlineTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Mean loss per supervised token over the whole set; the batch size has no effect."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        model = self._planned
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        self.model.eval()
+        model.eval()
         with torch.no_grad():
-            for inputs in self.get_eval_dataloader(dataset):
+            for inputs in self.get_eval_dataloader(eval_dataset):
                 inputs = self._prepare_inputs(inputs)
                 with self.compute_loss_context_manager():
-                    loss, own = model_loss(self.model, inputs, num_tokens=1)
+                    loss, own = model_loss(model, inputs, num_tokens=1)
                 total += torch.tensor([float(loss), own], device=total.device)
         total = self.accelerator.reduce(total, reduction="sum")
         metrics = {f"{metric_key_prefix}_loss": float(total[0] / total[1])}
