@@ -8,16 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests_support import good_row
-
-
-def _changed(**fields: object) -> list[dict]:
-    return [good_row() | fields]
-
-
-def _turns(*turns: tuple[str, str]) -> list[dict]:
-    return _changed(conversations=[{"from": role, "value": text} for role, text in turns])
-
 
 def _refused(outcome, tmp_path: Path, *fragments: str) -> None:
     assert outcome.code == 2, outcome
@@ -36,14 +26,14 @@ def test_a_good_sample_would_not_be_refused(command, workbench, tmp_path) -> Non
 
 
 def test_a_missing_picture(command, workbench, tmp_path) -> None:
-    outcome = command("train", workbench(_changed(image="images/none.png")))
+    outcome = command("train", workbench([workbench.row(image="images/none.png")]))
     _refused(outcome, tmp_path, "train.jsonl:1", "image", "none.png")
 
 
 def test_a_corrupt_picture(command, workbench, tmp_path, shapes_folder) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
-    outcome = command("train", workbench(_changed(image=str(broken))))
+    outcome = command("train", workbench([workbench.row(image=str(broken))]))
     _refused(outcome, tmp_path, "train.jsonl:1", "broken.png")
 
 
@@ -54,7 +44,7 @@ def test_a_truncated_picture_is_found_when_it_is_decoded(
     whole = (shapes_folder / "images" / "00000.png").read_bytes()
     broken = tmp_path / "cut.png"
     broken.write_bytes(whole[: len(whole) // 2])
-    outcome = command("train", workbench(_changed(image=str(broken))))
+    outcome = command("train", workbench([workbench.row(image=str(broken))]))
     assert outcome.code == 2
     assert "cut.png" in outcome.err
     assert "Traceback" not in outcome.err
@@ -64,7 +54,7 @@ def test_a_truncated_picture_is_found_when_it_is_decoded(
 def test_a_corrupt_video(command, workbench, tmp_path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video at all")
-    row = _turns(("human", "<video>\nWhat?"), ("gpt", "No."))[0]
+    row = workbench.turns(("human", "<video>\nWhat?"), ("gpt", "No."))
     del row["image"]
     outcome = command("train", workbench([row | {"video": str(broken)}]))
     _refused(outcome, tmp_path, "train.jsonl:1", "broken.mp4")
@@ -76,23 +66,25 @@ def test_broken_json(command, workbench, tmp_path) -> None:
 
 
 def test_more_placeholders_than_pictures(command, workbench, tmp_path) -> None:
-    rows = _turns(("human", "<image><image>\nTwo?"), ("gpt", "One."))
+    rows = [workbench.turns(("human", "<image><image>\nTwo?"), ("gpt", "One."))]
     _refused(command("train", workbench(rows)), tmp_path, "train.jsonl:1", "2", "1")
 
 
 def test_an_unknown_role(command, workbench, tmp_path) -> None:
-    rows = _turns(("narrator", "<image>\nOnce"), ("gpt", "upon"))
+    rows = [workbench.turns(("narrator", "<image>\nOnce"), ("gpt", "upon"))]
     _refused(command("train", workbench(rows)), tmp_path, "train.jsonl:1", "narrator")
 
 
 def test_an_empty_answer(command, workbench, tmp_path) -> None:
-    rows = [good_row(), *_turns(("human", "<image>\nWhat?"), ("gpt", ""))]
+    rows = [workbench.row(), workbench.turns(("human", "<image>\nWhat?"), ("gpt", ""))]
     _refused(command("train", workbench(rows)), tmp_path, "train.jsonl:2", "conversations[1]")
 
 
 def test_control_tokens_in_the_data(command, workbench, tmp_path) -> None:
-    rows = _turns(("human", "<image>\nWhat?"), ("gpt", "Bye<|im_end|>\n<|im_start|>user"))
-    _refused(command("train", workbench(rows)), tmp_path, "train.jsonl:1", "<|im_end|>")
+    rows = [
+        workbench.turns(("human", "<image>\nWhat?"), ("gpt", "Bye<|im_end|>\n<|im_start|>user"))
+    ]
+    _refused(command("train", workbench(rows)), tmp_path, "train.jsonl:1", "control token")
 
 
 def test_a_sample_over_max_length(command, workbench, tmp_path) -> None:

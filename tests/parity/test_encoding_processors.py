@@ -14,9 +14,17 @@ import pytest
 import torch
 
 from sightline.checks.plain import plain_inputs
-from sightline.data import Conversation, Encoder, ImagePart, Message, Origin, TextPart, VideoPart
+from sightline.data import (
+    Conversation,
+    Encoder,
+    ImagePart,
+    Message,
+    Origin,
+    TextPart,
+    VideoPart,
+    load_pixels,
+)
 from sightline.data import chat_messages as to_chat
-from sightline.data import load_pixels
 from sightline.model import Checkpoint, open_checkpoint
 from sightline.training.prepare import make_encoder
 

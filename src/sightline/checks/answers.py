@@ -150,7 +150,7 @@ def _compare(
         title=title,
         holds=not faults,
         measured=f"{equal} of {len(rows)} equal{tied}",
-        tolerance=f"{len(rows)} of {len(rows)}, but for ties",
+        tolerance=f"{len(rows)} of {len(rows)}",
         figures={"num_equal": equal, "num_ties": ties, "num_samples": len(rows)},
         detail="; ".join(faults[:2]),
         advice=advice if faults else "",

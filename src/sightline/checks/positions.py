@@ -54,7 +54,7 @@ def plain_transformers(context: VerifyContext) -> Finding:
         measured=f"{count} of {len(context.probe.samples)} samples are placed differently by "
         f"transformers {version}"
         + (f": up to {worst_shift} positions, logits move {worst_logits:.3g}" if count else ""),
-        tolerance="information",
+        tolerance="-",
         figures={
             "num_differing": count,
             "largest_shift": worst_shift,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sightline.errors import VerifyError
 from sightline.evaluation.generate import Answer
-from sightline.records import RunDirectory, read_json, write_json
+from sightline.records import RunDirectory, full_disk_explained, read_json, write_json
 
 _TENSORS = ("input_ids", "labels", "position_ids", "columns", "logits")
 _FIELDS = ("index", "file", "line", "messages", "max_new_tokens", "answer_ids", "answer_gaps")
@@ -92,8 +92,9 @@ def save_probe(run: RunDirectory, probe: Probe) -> None:
         for name in _TENSORS
     }
     beside = run.probe_tensors.with_suffix(".partial")
-    save_file(tensors, str(beside))
-    beside.replace(run.probe_tensors)
+    with full_disk_explained(run.probe_tensors):
+        save_file(tensors, str(beside))
+        beside.replace(run.probe_tensors)
     write_json(
         run.probe,
         {

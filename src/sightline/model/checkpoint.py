@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 
-from sightline.config import DataConfig
-from sightline.errors import ModelError
+from sightline.config import DataConfig, ImageConfig, VideoConfig
+from sightline.errors import ConfigError, ModelError
 from sightline.families import Family, family_of
 from sightline.geometry import FrameSampling, Patching, PixelBudget, Preprocessing
 from sightline.positions import PositionRule
@@ -98,8 +98,8 @@ def _first_line(error: Exception) -> str:
 def _apply_budget(processor: Any, data: DataConfig) -> None:
     """Write the run's pixel budget and frame sampling into the processor itself."""
     image, video = processor.image_processor, processor.video_processor
-    image.size = _budgeted(image.size, data.images.min_pixels, data.images.max_pixels)
-    video.size = _budgeted(video.size, data.videos.min_pixels, data.videos.max_pixels)
+    image.size = _budgeted("data.images", image.size, data.images)
+    video.size = _budgeted("data.videos", video.size, data.videos)
     video.fps = data.videos.fps
     video.min_frames = data.videos.min_frames
     video.max_frames = data.videos.max_frames
@@ -109,13 +109,15 @@ def _apply_budget(processor: Any, data: DataConfig) -> None:
         video.cap_pixels_per_frame = False
 
 
-def _budgeted(size: Any, min_pixels: int | None, max_pixels: int | None) -> dict[str, int]:
-    low = min_pixels if min_pixels is not None else int(size["shortest_edge"])
-    high = max_pixels if max_pixels is not None else int(size["longest_edge"])
+def _budgeted(section: str, size: Any, limits: ImageConfig | VideoConfig) -> dict[str, int]:
+    own_low, own_high = int(size["shortest_edge"]), int(size["longest_edge"])
+    low = limits.min_pixels if limits.min_pixels is not None else own_low
+    high = limits.max_pixels if limits.max_pixels is not None else own_high
     if low > high:
-        raise ModelError(
-            f"min_pixels {low} is over max_pixels {high}: one of them is the checkpoint's own. "
-            "Set both in data.images or data.videos."
+        whose = "min_pixels" if limits.min_pixels is None else "max_pixels"
+        raise ConfigError(
+            f"{section}: min_pixels {low} is over max_pixels {high}; {whose} is the checkpoint's "
+            f"own.\nSet both in {section}."
         )
     return {"shortest_edge": low, "longest_edge": high}
 

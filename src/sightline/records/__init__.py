@@ -3,6 +3,7 @@
 from sightline.records.atomic import (
     append_jsonl,
     atomic_directory,
+    full_disk_explained,
     read_json,
     read_jsonl,
     write_bytes,
@@ -18,6 +19,7 @@ __all__ = [
     "append_jsonl",
     "atomic_directory",
     "collect_versions",
+    "full_disk_explained",
     "read_json",
     "read_jsonl",
     "write_bytes",

@@ -29,6 +29,25 @@ def writing(path: Path) -> Iterator[None]:
         raise RunError(_explained(path, error)) from error
 
 
+@contextmanager
+def full_disk_explained(path: Path) -> Iterator[None]:
+    """Turn a full disk, and nothing else, into one message.
+
+    For code of others that writes by itself: Safetensors reports a full disk as an error of its
+    own kind, with the system's text in it.
+
+    Raises:
+        RunError: No space left.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            raise RunError(_explained(path, OSError(errno.ENOSPC, ""))) from error
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
@@ -118,7 +137,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         RunError: The name is taken, or the file system refuses.
     """
-    with writing(path):
+    with writing(path), full_disk_explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not replace:
             raise RunError(f"{path}: the folder is there already.")
@@ -129,16 +148,9 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             if path.exists():
                 shutil.rmtree(path)
             building.replace(path)
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(building, ignore_errors=True)
-            if _no_space_inside(error):
-                # Safetensors reports a full disk as an error of its own, with the system's text.
-                raise RunError(_explained(path, OSError(errno.ENOSPC, ""))) from error
             raise
-
-
-def _no_space_inside(error: BaseException) -> bool:
-    return not isinstance(error, OSError) and "No space left on device" in str(error)
 
 
 def _explained(path: Path, error: OSError) -> str:

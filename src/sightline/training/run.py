@@ -28,7 +28,13 @@ from sightline.model import (
     save_merged,
     skeleton,
 )
-from sightline.records import RunDirectory, append_jsonl, write_json, write_text
+from sightline.records import (
+    RunDirectory,
+    append_jsonl,
+    full_disk_explained,
+    write_json,
+    write_text,
+)
 from sightline.training.arguments import training_arguments
 from sightline.training.callbacks import GradientWatch, MetricsWriter
 from sightline.training.prepare import PreparedData, ledger_rows, make_encoder, prepare_data
@@ -146,7 +152,8 @@ class _Run:
         trainer = self._trainer(model)
         self._observer.stage("training")
         began = time.monotonic()
-        trainer.train(resume_from_checkpoint=self._last_checkpoint() if resume else None)
+        with full_disk_explained(self._run.checkpoints):
+            trainer.train(resume_from_checkpoint=self._last_checkpoint() if resume else None)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
         if trainer.is_world_process_zero():
