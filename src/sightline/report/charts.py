@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sightline.report.curves import LossCurve, Points, thinned
 from sightline.report.quantities import number_text
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 62.0, 12.0, 26.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 76.0, 12.0, 26.0
 _RATE_HEIGHT, _RATE_GAP = 34.0, 30.0
 # Two labels at the end of two lines need this much between their baselines.
 _LABEL_GAP = 14.0

@@ -23,6 +23,8 @@ from sightline.errors import RunError
 from sightline.records import append_jsonl
 from sightline.tuning import named_parameters
 
+_KEPT = ("loss", "eval_loss", "grad_norm")
+
 
 class MetricsWriter(TrainerCallback):
     """Writes every logged step to ``metrics.jsonl`` and stops at a loss that is not a number."""
@@ -49,16 +51,17 @@ class MetricsWriter(TrainerCallback):
                 "or train in fp32 (training.precision)."
             )
         if state.is_world_process_zero:
-            kept = ("loss", "eval_loss", "grad_norm", "learning_rate")
-            append_jsonl(
-                self._path,
-                {
-                    "step": state.global_step,
-                    "epoch": round(float(state.epoch or 0.0), 4),
-                    **{key: float(logs[key]) for key in kept if key in logs},
-                    "seconds": round(time.monotonic() - self._began, 3),
-                },
-            )
+            entry: dict[str, Any] = {
+                "step": state.global_step,
+                "epoch": round(float(state.epoch or 0.0), 4),
+            }
+            entry |= {key: float(logs[key]) for key in _KEPT if key in logs}
+            if "learning_rate" in logs:
+                # The Trainer logs the first group's rate; towers differ, the highest counts.
+                rates = [group["lr"] for group in kwargs["optimizer"].param_groups]
+                entry["learning_rate"] = float(max(rates))
+            entry["seconds"] = round(time.monotonic() - self._began, 3)
+            append_jsonl(self._path, entry)
 
 
 class GradientWatch(TrainerCallback):
