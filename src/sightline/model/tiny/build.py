@@ -6,20 +6,63 @@ The code that loads them is the code that loads the 72B model. Nothing is downlo
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, GenerationConfig
+from transformers import AutoModelForImageTextToText, GenerationConfig, PretrainedConfig
 
 from sightline.errors import ModelError
-from sightline.model.tiny.configs import make_config
-from sightline.model.tiny.processor import make_processor
-from sightline.model.tiny.template import chat_template
-from sightline.model.tiny.tokenizer import make_tokenizer
+from sightline.model.tiny.configs import qwen2_5_vl_config, qwen2_vl_config, qwen3_vl_config
+from sightline.model.tiny.processor import (
+    qwen2_5_vl_processor,
+    qwen2_vl_processor,
+    qwen3_vl_processor,
+)
+from sightline.model.tiny.template import QWEN2_TEMPLATE, QWEN3_TEMPLATE
+from sightline.model.tiny.tokenizer import (
+    PLAIN_TOKENS_OF_QWEN2,
+    PLAIN_TOKENS_OF_QWEN2_5,
+    PLAIN_TOKENS_OF_QWEN3,
+    make_tokenizer,
+)
 from sightline.records import atomic_directory
 
-TINY_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recipe:
+    """What differs between families."""
+
+    config: Callable[..., PretrainedConfig]
+    processor: Callable[..., Any]
+    template: str
+    plain_tokens: tuple[str, ...]
+
+
+_RECIPES = {
+    "qwen2_vl": _Recipe(
+        config=qwen2_vl_config,
+        processor=qwen2_vl_processor,
+        template=QWEN2_TEMPLATE,
+        plain_tokens=PLAIN_TOKENS_OF_QWEN2,
+    ),
+    "qwen2_5_vl": _Recipe(
+        config=qwen2_5_vl_config,
+        processor=qwen2_5_vl_processor,
+        template=QWEN2_TEMPLATE,
+        plain_tokens=PLAIN_TOKENS_OF_QWEN2_5,
+    ),
+    "qwen3_vl": _Recipe(
+        config=qwen3_vl_config,
+        processor=qwen3_vl_processor,
+        template=QWEN3_TEMPLATE,
+        plain_tokens=PLAIN_TOKENS_OF_QWEN3,
+    ),
+}
+
+TINY_FAMILIES: tuple[str, ...] = tuple(_RECIPES)
 
 
 def make_tiny_model(
@@ -33,7 +76,7 @@ def make_tiny_model(
     """Make a tiny random model with its processor.
 
     Args:
-        family: Family key.
+        family: Family key, one of `TINY_FAMILIES`.
         directory: Where the folder appears, whole or not at all.
         seed: Same seed, same bytes.
         tied: Whether head and token embedding share their weights.
@@ -45,15 +88,11 @@ def make_tiny_model(
     Raises:
         ModelError: The family is not known, or the folder holds something.
     """
-    if family not in TINY_FAMILIES:
-        near = difflib.get_close_matches(family, TINY_FAMILIES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ModelError(f"{family!r}: tiny families are {', '.join(TINY_FAMILIES)}.{hint}")
+    recipe = _recipe(family)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelError(f"{directory}: the folder is not empty. Choose another.")
-    template = chat_template(family)
-    tokenizer = make_tokenizer(family, template, corpus)
-    config = make_config(family, tokenizer, tied=tied)
+    tokenizer = make_tokenizer(recipe.plain_tokens, recipe.template, corpus)
+    config = recipe.config(tokenizer, tied=tied)
     # A generator of its own: making a model must not move the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -64,5 +103,13 @@ def make_tiny_model(
     )
     with atomic_directory(directory, replace=True) as building:
         model.save_pretrained(str(building))
-        make_processor(family, tokenizer, template).save_pretrained(str(building))
+        recipe.processor(tokenizer, recipe.template).save_pretrained(str(building))
     return directory
+
+
+def _recipe(family: str) -> _Recipe:
+    if family in _RECIPES:
+        return _RECIPES[family]
+    near = difflib.get_close_matches(family, TINY_FAMILIES, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ModelError(f"{family!r}: tiny families are {', '.join(TINY_FAMILIES)}.{hint}")

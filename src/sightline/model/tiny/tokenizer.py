@@ -32,7 +32,9 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-PLAIN_TOKENS = (
+# Tokens that are added but not special: `skip_special_tokens` keeps them in a text.
+PLAIN_TOKENS_OF_QWEN2: tuple[str, ...] = ()
+PLAIN_TOKENS_OF_QWEN2_5 = (
     "<tool_call>",
     "</tool_call>",
     "<|fim_prefix|>",
@@ -42,20 +44,25 @@ PLAIN_TOKENS = (
     "<|repo_name|>",
     "<|file_sep|>",
 )
-# Qwen3 added these after the ones above.
-PLAIN_TOKENS_OF_QWEN3 = ("<tool_response>", "</tool_response>", "<think>", "</think>")
+PLAIN_TOKENS_OF_QWEN3 = (
+    *PLAIN_TOKENS_OF_QWEN2_5,
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
+)
 
 _COLORS = ("red", "green", "blue", "yellow", "orange", "purple", "black", "white")
 _SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "ring", "diamond")
 
 
 def make_tokenizer(
-    family: str, chat_template: str, corpus: Sequence[str] | None = None
+    plain_tokens: Sequence[str], chat_template: str, corpus: Sequence[str] | None = None
 ) -> Qwen2Tokenizer:
     """Train a tokenizer.
 
     Args:
-        family: Family key; Qwen3-VL has four more plain tokens.
+        plain_tokens: Added tokens of the family that are not special.
         chat_template: Jinja template of the family.
         corpus: Texts to learn merges from; None for text about shapes, boxes and colours.
     """
@@ -74,9 +81,8 @@ def make_tokenizer(
         chat_template=chat_template,
         extra_special_tokens=list(SPECIAL_TOKENS),
     )
-    texts = PLAIN_TOKENS + (PLAIN_TOKENS_OF_QWEN3 if family == "qwen3_vl" else ())
     plain: list[str | AddedToken] = [
-        AddedToken(text, special=False, normalized=False) for text in texts
+        AddedToken(text, special=False, normalized=False) for text in plain_tokens
     ]
     tokenizer.add_tokens(plain)
     return tokenizer
