@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -50,6 +51,11 @@ class Source(Section):
     )
     columns: Columns | None = key(None, "Column names of ShareGPT rows; null for the usual ones.")
     tags: Tags | None = key(None, "Names inside ShareGPT turns; null for the usual ones.")
+
+    @field_validator("path", "media_root", mode="before")
+    @classmethod
+    def _as_text(cls, given: Any) -> Any:
+        return os.fspath(given) if isinstance(given, os.PathLike) else given
 
 
 class ImageConfig(Section):

@@ -128,10 +128,10 @@ def _declared(source: Source, name: str) -> Source:
             )
     declared = resolve_declaration(Path(source.path), name)
     update = {
-        "path": declared["path"],
+        "path": str(declared["path"]),
         "format": declared["format"],
         "name": None,
-        "media_root": source.media_root or declared["media_root"],
+        "media_root": source.media_root or str(declared["media_root"]),
         "columns": Columns.model_validate(declared["columns"]),
         "tags": Tags.model_validate(declared["tags"]),
     }

@@ -204,7 +204,7 @@ def test_a_source_with_a_name_is_replaced_by_the_declared_file(folder: Path) -> 
 def test_the_media_root_of_the_source_goes_before_the_declaration(folder: Path) -> None:
     path = declare(folder, ENTRY)
     [replaced] = expand_sources([Source(path=path, name="demo", media_root=folder / "sub")])
-    assert replaced.media_root == folder / "sub"
+    assert replaced.media_root == str(folder / "sub")
 
 
 def test_a_source_does_not_say_what_its_declaration_says(folder: Path) -> None:
