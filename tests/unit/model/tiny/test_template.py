@@ -101,13 +101,15 @@ def test_vision_ids_count_through_the_conversation(family: str) -> None:
     messages = (
         _turn("user", IMAGE, VIDEO),
         _turn("assistant", _text("A.")),
-        _turn("user", IMAGE, _text("B?")),
+        _turn("user", VIDEO, VIDEO, IMAGE, _text("B?")),
     )
+    video = "<|vision_start|><|video_pad|><|vision_end|>"
     assert _render(family, *messages, add_vision_id=True) == SYSTEM[family] + (
         "<|im_start|>user\nPicture 1: <|vision_start|><|image_pad|><|vision_end|>"
-        "Video 1: <|vision_start|><|video_pad|><|vision_end|><|im_end|>\n"
+        f"Video 1: {video}<|im_end|>\n"
         "<|im_start|>assistant\nA.<|im_end|>\n"
-        "<|im_start|>user\nPicture 2: <|vision_start|><|image_pad|><|vision_end|>B?<|im_end|>\n"
+        f"<|im_start|>user\nVideo 2: {video}Video 3: {video}"
+        "Picture 2: <|vision_start|><|image_pad|><|vision_end|>B?<|im_end|>\n"
     )
 
 
