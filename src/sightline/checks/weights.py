@@ -45,10 +45,18 @@ def frozen_unmoved(context: VerifyContext) -> Finding:
 def gradients_reached(context: VerifyContext) -> Finding:
     """Every tensor that the plan trains got a gradient at least once."""
     missed, watched = context.probe.without_gradient, context.probe.num_watched
+    title = "Every trainable tensor got a gradient"
+    if watched == 0:
+        return Finding(
+            id="plan.gradients",
+            title=title,
+            holds=None,
+            measured="not measured: the run was resumed after its last step",
+        )
     return Finding(
         id="plan.gradients",
-        title="Every trainable tensor got a gradient",
-        holds=not missed and watched > 0,
+        title=title,
+        holds=not missed,
         measured=f"{len(missed)} of {watched} trainable tensors got none",
         tolerance="0 tensors",
         figures={"num_trainable_tensors": watched, "num_without_gradient": len(missed)},

@@ -38,6 +38,7 @@ def training_arguments(
         seed=training.seed,
         data_seed=training.seed,
         bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=training.gradient_checkpointing,
         # The reentrant kind loses every vision gradient when the patch embedding is frozen.
         gradient_checkpointing_kwargs={"use_reentrant": False},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,11 @@ def train(
     Raises:
         SightlineError: See the subclasses; nothing half-written is left behind.
     """
+    _refuse_several_processes()
     output = Path(config.output)
-    if not resume:
+    if resume:
+        RunDirectory.open(output)
+    else:
         RunDirectory.refuse_occupied(output, overwrite=overwrite)
     observer.stage("reading the checkpoint")
     source = resolve_model(config.model, output.parent / "tiny-models" / _tiny_name(config.model))
@@ -243,17 +247,21 @@ class _Run:
     def _export(self, model: Any, frozen: dict[str, str]) -> None:
         self._observer.stage("recording the probe")
         checkpoint, verify = self._checkpoint, self._config.verify
-        samples = record_probes(
-            model,
-            self._data.train,
-            choose_probes(len(self._data.train), verify.samples),
-            encoder=make_encoder(checkpoint),
-            train_collator=self._collator(),
-            prompt_collator=self._collator("left"),
-            tokenizer=checkpoint.processor.tokenizer,
-            tokens=checkpoint.family.tokens,
-            max_new_tokens=verify.max_new_tokens,
-        )
+        # As it trained: weights that train are fp32 beside a bf16 base, joined by autocast.
+        with torch.autocast(
+            model.device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16
+        ):
+            samples = record_probes(
+                model,
+                self._data.train,
+                choose_probes(len(self._data.train), verify.samples),
+                encoder=make_encoder(checkpoint),
+                train_collator=self._collator(),
+                prompt_collator=self._collator("left"),
+                tokenizer=checkpoint.processor.tokenizer,
+                tokens=checkpoint.family.tokens,
+                max_new_tokens=verify.max_new_tokens,
+            )
         self._observer.stage("exporting")
         if self._plan.uses_lora:
             save_adapter(model, self._run.adapter)
@@ -271,6 +279,15 @@ class _Run:
                 num_watched=self._watch.num_watched,
                 without_gradient=self._watch.without_gradient,
             ),
+        )
+
+
+def _refuse_several_processes() -> None:
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1:
+        raise RunError(
+            f"{world} processes were launched, but this version trains in one: several would "
+            "write the same run directory.\nStart it without torchrun or accelerate launch."
         )
 
 

@@ -89,6 +89,8 @@ def make_tiny_model(
         ModelError: The family is not known, or the folder holds something.
     """
     recipe = _recipe(family)
+    # A link or a relative name like `.` cannot be renamed over; its target can.
+    directory = directory.resolve()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelError(f"{directory}: the folder is not empty. Choose another.")
     tokenizer = make_tokenizer(recipe.plain_tokens, recipe.template, corpus)
