@@ -1,7 +1,8 @@
 """Position ids: Sightline's engine beside transformers, on the same batches.
 
 Run by ``make bench``. Images only, because on videos the two do not compute the same positions
-(see docs/decisions/0002-positions-are-always-ours.md). Equality is checked before time is taken.
+(see docs/decisions/0002-positions-are-always-ours.md). Equality is checked before time is
+taken; the two take turns, and medians count.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
 
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
@@ -20,7 +23,15 @@ IMAGE, VIDEO, TEXT = 7, 8, 1
 GRID = (1, 32, 32)
 MERGE = 2
 TOKENS_AN_IMAGE = GRID[0] * GRID[1] * GRID[2] // MERGE**2
-REPEATS = 7
+REPEATS = 21
+
+
+class Pair(NamedTuple):
+    """Medians of two calls in milliseconds, and the median of their ratios."""
+
+    first: float
+    second: float
+    ratio: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,14 +75,16 @@ def reference_model() -> Qwen2_5_VLModel:
         return Qwen2_5_VLModel(config)
 
 
-def milliseconds(call: Callable[[], object]) -> float:
-    """The fastest of several calls: other work on the machine only ever adds."""
-    times = []
+def milliseconds(first: Callable[[], object], second: Callable[[], object]) -> Pair:
+    """Medians of two calls, taken in turn: a machine that slows down slows both."""
+    times: tuple[list[float], list[float]] = ([], [])
     for _ in range(REPEATS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times) * 1000
+        for call, taken in zip((first, second), times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    ratios = [one / other for one, other in zip(*times, strict=True)]
+    return Pair(median(times[0]) * 1000, median(times[1]) * 1000, median(ratios))
 
 
 def main() -> None:
@@ -105,11 +118,11 @@ def main() -> None:
             return place_batch(ids, rule, image_grid_thw=grids).model_position_ids[1:]
 
         assert torch.equal(ours(), theirs()), f"positions differ: {case}"
-        reference, own = milliseconds(theirs), milliseconds(ours)
+        took = milliseconds(theirs, ours)
         shape = f"{case.batch} x {case.num_tokens}"
         print(
-            f"{shape:>14} {case.num_images:>7} {reference:>10.2f} ms {own:>7.2f} ms "
-            f"{reference / own:>5.1f}x"
+            f"{shape:>14} {case.num_images:>7} {took.first:>10.2f} ms {took.second:>7.2f} ms "
+            f"{took.ratio:>5.1f}x"
         )
 
 

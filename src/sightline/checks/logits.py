@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -113,8 +114,8 @@ def whole_logits(
 def _finding(
     context: VerifyContext, gaps: list[Gap], *, id: str, title: str, advice: str
 ) -> Finding:
-    largest = max(gap.largest for gap in gaps)
-    noise = max(gap.noise for gap in gaps)
+    largest = _worst([gap.largest for gap in gaps])
+    noise = _worst([gap.noise for gap in gaps])
     # In fp32 the largest difference judges. In bf16 single logits move by chance, and what tells
     # a fault from rounding is how much all of them move. Not a number is within no tolerance.
     exact = context.is_exact
@@ -127,16 +128,28 @@ def _finding(
         measured=f"{measured}, over {len(gaps)} samples",
         tolerance=f"{context.logits_tolerance:.3g}" if exact else f"{100 * NOISE_TOLERANCE:g} %",
         figures={
-            "largest_difference": largest,
-            "noise_share": noise,
-            "per_sample": [gap._asdict() for gap in gaps],
+            "largest_difference": finite(largest),
+            "noise_share": finite(noise),
+            "per_sample": [finite(gap.largest if exact else gap.noise) for gap in gaps],
         },
         detail="" if holds else _where(context, gaps),
         advice="" if holds else advice,
     )
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON can hold it: None stands for what is no number."""
+    return value if math.isfinite(value) else None
+
+
+def _worst(values: list[float]) -> float:
+    """The largest value; one that is no number is worse than any."""
+    return math.nan if any(math.isnan(value) for value in values) else max(values)
+
+
 def _where(context: VerifyContext, gaps: list[Gap]) -> str:
-    worst = max(range(len(gaps)), key=lambda index: gaps[index].noise)
-    sample = context.probe.samples[worst]
+    sizes = [gap.largest if context.is_exact else gap.noise for gap in gaps]
+    worst = _worst(sizes)
+    index = next(i for i, size in enumerate(sizes) if size == worst or math.isnan(size))
+    sample = context.probe.samples[index]
     return f"largest at {sample.file}:{sample.line}"

@@ -6,12 +6,16 @@ path computes is compared with what trained.
 
 from __future__ import annotations
 
+import unicodedata
 from functools import partial
 from typing import Any
 
 import torch
 from transformers.image_utils import load_image
 from transformers.video_utils import load_video
+
+# What Qwen's own code takes where a checkpoint names no rate.
+_FPS_OF_QWEN = 2.0
 
 
 def plain_inputs(
@@ -32,7 +36,8 @@ def plain_inputs(
     ]
     images = [load_image(path) for messages in conversations for path in _media(messages, "image")]
     paths = [path for messages in conversations for path in _media(messages, "video")]
-    sample = partial(processor.video_processor.sample_frames, fps=processor.video_processor.fps)
+    fps = processor.video_processor.fps or _FPS_OF_QWEN
+    sample = partial(processor.video_processor.sample_frames, fps=fps)
     load: Any = load_video
     videos = [load(path, backend="pyav", sample_indices_fn=sample) for path in paths]
     media: dict[str, Any] = {}
@@ -60,12 +65,18 @@ def before_last_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def annotation(messages: list[dict[str, Any]]) -> str:
     """The words of the last answer."""
-    return "".join(part["text"] for part in messages[-1]["content"])
+    return spoken(messages[-1])
+
+
+def spoken(turn: dict[str, Any]) -> str:
+    """The words of a turn as the tokenizer writes them: in Unicode's composed form."""
+    words = "".join(part["text"] for part in turn["content"] if part["type"] == "text")
+    return unicodedata.normalize("NFC", words)
 
 
 def question(messages: list[dict[str, Any]]) -> str:
     """The words of the last question."""
-    return "".join(part["text"] for part in messages[-2]["content"] if part["type"] == "text")
+    return spoken(messages[-2])
 
 
 def _media(messages: list[dict[str, Any]], kind: str) -> list[str]:

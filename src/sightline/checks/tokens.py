@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
+from sightline.checks.plain import spoken
 from sightline.data import IGNORE_INDEX
 from sightline.evaluation import ProbeSample
 
@@ -31,23 +32,21 @@ def same_ids(context: VerifyContext) -> Finding:
 
 
 def labels_on_answers(context: VerifyContext) -> Finding:
-    """Labels stand on answers and their closing token only, never on a vision token."""
+    """Labels spell the answers and their closing tokens, one run each, and nothing else."""
     tokenizer, tokens = context.checkpoint.processor.tokenizer, context.checkpoint.family.tokens
-    closing = tokenizer.convert_tokens_to_ids(tokens.turn_end)
-    forbidden = set(
-        tokenizer.convert_tokens_to_ids(
-            [token for token in tokens.structural() if token != tokens.turn_end]
-        )
-    )
     faults = []
     for sample in context.probe.samples:
-        labels = sample.labels.tolist()
-        runs = sum(1 for token in labels if token == closing)
-        answers = sum(1 for turn in sample.messages if turn["role"] == "assistant")
-        if runs != answers:
-            faults.append(f"{_where(sample)}: {runs} closing tokens for {answers} answers")
-        elif any(token in forbidden for token in labels if token != IGNORE_INDEX):
-            faults.append(f"{_where(sample)}: a label on a vision or control token")
+        wanted = [
+            spoken(turn) + tokens.turn_end
+            for turn in sample.messages
+            if turn["role"] == "assistant"
+        ]
+        spelled = [tokenizer.decode(run) for run in _runs(sample.labels.tolist())]
+        moved = (sample.labels != IGNORE_INDEX) & (sample.labels != sample.input_ids)
+        if spelled != wanted:
+            faults.append(f"{_where(sample)}: labels spell {spelled!r}, the answers are {wanted!r}")
+        elif bool(moved.any()):
+            faults.append(f"{_where(sample)}: a label is not the token it stands on")
     return Finding(
         id="tokens.labels",
         title="Labels cover answers and their closing token, nothing else",
@@ -55,9 +54,22 @@ def labels_on_answers(context: VerifyContext) -> Finding:
         measured=f"{len(faults)} of {len(context.probe.samples)} samples at fault",
         tolerance="0 samples",
         figures={"num_differing": len(faults)},
-        detail="; ".join(faults[:3]),
+        detail="; ".join(faults[:2]),
         advice="" if not faults else "Train again; the labels of this run were wrong.",
     )
+
+
+def _runs(labels: list[int]) -> list[list[int]]:
+    """Runs of neighbouring labels."""
+    runs: list[list[int]] = []
+    before = IGNORE_INDEX
+    for token in labels:
+        if token != IGNORE_INDEX:
+            if before == IGNORE_INDEX:
+                runs.append([])
+            runs[-1].append(token)
+        before = token
+    return runs
 
 
 def _where(sample: ProbeSample) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.geometry import Box, BoxFrame, to_file_pixels
 
-_JSON_LIST = re.compile(r"\[.*\]", re.DOTALL)
+# The innermost objects: whatever stands around them, finished or cut, does not matter.
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
 
@@ -36,11 +37,12 @@ def find_boxes(text: str) -> list[LabelledBox]:
     [LabelledBox(label='cat', box=(1.0, 2.0, 3.0, 4.0))]
     """
     found = []
-    for item in _objects(text):
-        box = item.get("bbox_2d")
-        if isinstance(box, list) and len(box) == 4 and all(_is_number(side) for side in box):
-            x1, y1, x2, y2 = (float(side) for side in box)
-            found.append(LabelledBox(label=str(item.get("label", "")), box=(x1, y1, x2, y2)))
+    for match in _OBJECT.finditer(text):
+        item = _parse(match.group())
+        box = _box(item.get("bbox_2d"))
+        if box is not None:
+            label = item.get("label")
+            found.append(LabelledBox(label="" if label is None else str(label), box=box))
     return found
 
 
@@ -52,22 +54,30 @@ def boxes_in_file(text: str, frame: BoxFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
-    whole = _JSON_LIST.search(text)
-    if whole is not None:
-        parsed = _parse(whole.group())
-        if isinstance(parsed, list):
-            return [item for item in parsed if isinstance(item, dict)]
-    pieces = [_parse(match.group()) for match in _OBJECT.finditer(text)]
-    return [item for item in pieces if isinstance(item, dict)]
-
-
-def _parse(text: str) -> Any:
+def _parse(text: str) -> dict[str, Any]:
+    # A model may write anything: numbers of thousands of digits, brackets without end.
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _box(sides: Any) -> Box | None:
+    if not isinstance(sides, list) or len(sides) != 4:
         return None
+    numbers = [_number(side) for side in sides]
+    if any(number is None for number in numbers):
+        return None
+    x1, y1, x2, y2 = (number for number in numbers if number is not None)
+    return x1, y1, x2, y2
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -121,17 +121,15 @@ def load_probe(run: RunDirectory) -> Probe:
     """
     record = read_json(run.probe)
     try:
+        settings = {key: record[key] for key in record if key not in ("schema", "samples")}
         tensors = load_file(str(run.probe_tensors))
         samples = [
             ProbeSample(**(sample | {name: tensors[f"{position}.{name}"] for name in _TENSORS}))
             for position, sample in enumerate(record["samples"])
         ]
+        return Probe(samples=samples, **settings)
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise VerifyError(
             f"{run.probe_tensors}: the probe of this run is broken: {error}\n"
             "Train the run again; verification has nothing to compare with."
         ) from error
-    return Probe(
-        samples=samples,
-        **{key: value for key, value in record.items() if key not in ("schema", "samples")},
-    )
