@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from sightline.families.qwen2_vl import DECODER_LINEARS
-from sightline.families.record import Family, Modules, RopeLayout, Tokens
+from dataclasses import replace
+
+from sightline.families.qwen2_vl import QWEN2_VL
+from sightline.families.record import Family, RopeLayout, Tokens
 
 QWEN2_5_VL = Family(
     key="qwen2_5_vl",
@@ -13,17 +15,10 @@ QWEN2_5_VL = Family(
         temporal_rule="seconds",
         who_agrees="Qwen's published rope2d.py, transformers 4.49 and vLLM",
     ),
-    modules=Modules(
-        vision="model.visual",
-        vision_blocks="model.visual.blocks",
-        projectors=("model.visual.merger",),
-        language="model.language_model",
-        language_blocks="model.language_model.layers",
-        embeddings="model.language_model.embed_tokens",
-        head="lm_head",
+    # gate, up and down are also the names of the decoder's: a bare name would hit both towers.
+    modules=replace(
+        QWEN2_VL.modules,
         vision_lora=("attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-        projector_lora=("mlp.0", "mlp.2"),
-        language_lora=DECODER_LINEARS,
     ),
     box_space="resized_pixels",
     frame_rule="arange_truncated",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sightline.families.record import Family, Modules, RopeLayout, Tokens
 
-DECODER_LINEARS = (
+_DECODER_LINEARS = (
     "self_attn.q_proj",
     "self_attn.k_proj",
     "self_attn.v_proj",
@@ -32,7 +32,7 @@ QWEN2_VL = Family(
         head="lm_head",
         vision_lora=("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"),
         projector_lora=("mlp.0", "mlp.2"),
-        language_lora=DECODER_LINEARS,
+        language_lora=_DECODER_LINEARS,
     ),
     box_space="thousandths",
     frame_rule="arange_truncated",
