@@ -35,6 +35,24 @@ RUN_BY = {
     "make test": "ci",
     "make check": "ci",
     "make PYTHON=python3.12 setup": "parsed",
+    "make setup": "parsed",
+    ".venv/bin/sightline config --explain": "here",
+    ".venv/bin/sightline config examples/detect.yaml --set training.epochs=5": (
+        "tests/cli/test_commands_of_docs.py"
+    ),
+    ".venv/bin/sightline shapes examples/data/detect --images 4 --max-shapes 2": (
+        "tests/cli/test_examples.py"
+    ),
+    ".venv/bin/sightline train examples/detect.yaml": "tests/cli/test_examples.py",
+    ".venv/bin/sightline train examples/detect.yaml --resume": (
+        "tests/cli/test_commands_of_docs.py"
+    ),
+    ".venv/bin/sightline train run.yaml": "tests/cli/test_commands_of_docs.py",
+    ".venv/bin/sightline train run.yaml --set model=tiny:qwen2_5_vl --set training.max_steps=2 "
+    "--set output=runs/try": "tests/cli/test_commands_of_docs.py",
+    ".venv/bin/sightline verify runs/detect": "tests/cli/test_examples.py",
+    ".venv/bin/sightline verify runs/detect --control": "tests/cli/test_commands_of_docs.py",
+    ".venv/bin/sightline report runs/detect": "tests/cli/test_commands_of_docs.py",
 }
 
 

@@ -1,7 +1,7 @@
 """The run configuration: frozen, validated, every key explained. No torch."""
 
 from sightline.config.data import Columns, DataConfig, ImageConfig, Source, Tags, VideoConfig
-from sightline.config.explain import Row, explain, key_names
+from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
 from sightline.config.schema import RunConfig
 from sightline.config.training import TrainingConfig, VerifyConfig
@@ -22,6 +22,7 @@ __all__ = [
     "VerifyConfig",
     "VideoConfig",
     "dump_config",
+    "example_yaml",
     "explain",
     "key_names",
     "load_config",

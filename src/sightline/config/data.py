@@ -7,13 +7,17 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from sightline.config.base import Section, key
+from sightline.config.base import ContradictionError, Section, key
 
 
-def _refuse_reversed(section: Any, low_name: str, high_name: str) -> None:
-    low, high = getattr(section, low_name), getattr(section, high_name)
+def _refuse_reversed(section: Section, what: str, low: int | None, high: int | None) -> None:
     if low is not None and high is not None and low > high:
-        raise ValueError(f"{low_name} is {low}, over {high_name} {high}")
+        low_is_given = f"min_{what}" in section.model_fields_set
+        raise ContradictionError(
+            f"min_{what}" if low_is_given else f"max_{what}",
+            f"min_{what} is {low}, over max_{what} {high}",
+            f"Lower min_{what} or raise max_{what}.",
+        )
 
 
 class Columns(Section):
@@ -38,10 +42,12 @@ class Tags(Section):
 class Source(Section):
     """One data file."""
 
-    path: str = key(..., "A .json or .jsonl file, or a dataset_info.json together with name.")
+    path: str = key(
+        ..., "A .json or .jsonl file, or a dataset_info.json together with name.", min_length=1
+    )
     name: str | None = key(None, "Entry of a LLaMA-Factory dataset_info.json.")
     format: Literal["official", "sharegpt", "openai"] | None = key(
-        None, "Shape of the rows; null tells them apart by themselves."
+        None, "Shape of the rows; null or auto tells them apart by themselves."
     )
     media_root: str | None = key(
         None, "Folder that media paths are relative to; null is the folder of the data file."
@@ -56,6 +62,11 @@ class Source(Section):
     @classmethod
     def _as_text(cls, given: Any) -> Any:
         return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _auto_is_null(cls, given: Any) -> Any:
+        return None if given == "auto" else given
 
 
 class ImageConfig(Section):
@@ -76,7 +87,7 @@ class ImageConfig(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> ImageConfig:
-        _refuse_reversed(self, "min_pixels", "max_pixels")
+        _refuse_reversed(self, "pixels", self.min_pixels, self.max_pixels)
         return self
 
 
@@ -103,8 +114,8 @@ class VideoConfig(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> VideoConfig:
-        _refuse_reversed(self, "min_frames", "max_frames")
-        _refuse_reversed(self, "min_pixels", "max_pixels")
+        _refuse_reversed(self, "frames", self.min_frames, self.max_frames)
+        _refuse_reversed(self, "pixels", self.min_pixels, self.max_pixels)
         return self
 
 
@@ -125,8 +136,10 @@ class DataConfig(Section):
     @field_validator("train", "eval", mode="before")
     @classmethod
     def _as_sources(cls, given: Any) -> Any:
+        if given is None:
+            return given
         items = given if isinstance(given, list) else [given]
-        return [{"path": item} if isinstance(item, str) else item for item in items]
+        return [{"path": item} if isinstance(item, str | os.PathLike) else item for item in items]
 
     @field_validator("train")
     @classmethod

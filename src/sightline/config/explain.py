@@ -11,6 +11,23 @@ from pydantic.fields import FieldInfo
 
 from sightline.config.schema import RunConfig
 
+_EXAMPLE = """\
+model: Qwen/Qwen2.5-VL-3B-Instruct      # a hub id or a folder
+data:
+  train: train.jsonl
+tuning: {language: lora, projector: full, vision: freeze}
+training: {epochs: 3, learning_rate: 1.0e-4}
+output: runs/first
+"""
+
+_TYPE_NAMES: dict[Any, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true | false",
+    type(None): "null",
+}
+
 
 class Row(NamedTuple):
     """One key.
@@ -32,60 +49,76 @@ class Row(NamedTuple):
 
 def explain() -> list[Row]:
     """Every key of the configuration, in its order."""
-    return list(_rows(RunConfig, ""))
+    return [
+        Row(
+            key=name,
+            type=type_name(field.annotation),
+            default=_default(field),
+            unit=unit_of(field),
+            meaning=field.description or "",
+        )
+        for name, field in fields().items()
+        if section_of(field.annotation) is None
+    ]
+
+
+def example_yaml() -> str:
+    """The smallest useful configuration."""
+    return _EXAMPLE
 
 
 def key_names() -> list[str]:
     """Dotted names of all keys and sections, for suggestions."""
-    return list(_names(RunConfig, ""))
+    return [name.replace("[]", "") for name in fields()]
 
 
-def _rows(section: type[BaseModel], prefix: str) -> Iterator[Row]:
-    for name, field in section.model_fields.items():
-        inner = _section_of(field.annotation)
-        if inner is not None:
-            is_list = get_origin(field.annotation) is list
-            yield from _rows(inner, f"{prefix}{name}{'[]' if is_list else ''}.")
-            continue
-        extra = field.json_schema_extra
-        unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
-        yield Row(
-            key=f"{prefix}{name}",
-            type=_type_name(field.annotation),
-            default=_default(field),
-            unit=unit,
-            meaning=field.description or "",
-        )
+def fields() -> dict[str, FieldInfo]:
+    """Every key and section of the schema by its dotted name, in its order."""
+    return dict(_fields(RunConfig, ""))
 
 
-def _names(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        yield f"{prefix}{name}"
-        inner = _section_of(field.annotation)
-        if inner is not None:
-            yield from _names(inner, f"{prefix}{name}.")
+def unit_of(field: FieldInfo) -> str:
+    """Unit of a key's number, or empty."""
+    extra = field.json_schema_extra
+    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a type holds, by itself, in a list or beside null."""
+    if _is_section(annotation):
         return annotation
-    for part in get_args(annotation):
-        inner = _section_of(part)
-        if inner is not None:
-            return inner
-    return None
+    found = (section_of(part) for part in get_args(annotation))
+    return next((section for section in found if section is not None), None)
 
 
-def _type_name(annotation: Any) -> str:
+def type_name(annotation: Any) -> str:
+    """A type in YAML's words.
+
+    >>> type_name(int | None), type_name(Literal["bf16", "fp32"]), type_name(list[str])
+    ('whole number | null', 'bf16 | fp32', 'list of text')
+    """
     origin = get_origin(annotation)
     if origin is Literal:
         return " | ".join(str(value) for value in get_args(annotation))
     if origin in (Union, types.UnionType):
-        return " | ".join(_type_name(part) for part in get_args(annotation))
+        return " | ".join(type_name(part) for part in get_args(annotation))
     if origin is list:
-        return f"list of {_type_name(get_args(annotation)[0])}"
-    names = {str: "text", int: "whole number", float: "number", bool: "true | false"}
-    return "null" if annotation is type(None) else names[annotation]
+        return f"list of {type_name(get_args(annotation)[0])}"
+    return "mapping" if _is_section(annotation) else _TYPE_NAMES[annotation]
+
+
+def _fields(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}", field
+        inner = section_of(field.annotation)
+        if inner is not None:
+            items = "[]" if get_origin(field.annotation) is list else ""
+            yield from _fields(inner, f"{prefix}{name}{items}.")
+
+
+def _is_section(annotation: Any) -> bool:
+    # The first half is no luxury: issubclass raises on list[Source] and on a union.
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _default(field: FieldInfo) -> str:

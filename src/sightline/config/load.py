@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from sightline.config.data import Source
-from sightline.config.explain import explain, key_names
-from sightline.config.read import Lines, Place, parse_value, read_yaml
+from sightline.config.faults import describe
+from sightline.config.read import Lines, dump_yaml, parse_value, read_yaml
 from sightline.config.schema import RunConfig
 from sightline.errors import ConfigError
 
@@ -38,70 +36,35 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        faults = [_fault(fault, lines) for fault in error.errors()]
+        faults = [describe(fault, lines) for fault in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(faults))) from None
     return _resolved(config, path.resolve().parent)
 
 
 def dump_config(config: RunConfig) -> str:
     """The configuration as YAML with every key; it loads back to an equal one."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump())
 
 
 def _override(values: dict[str, Any], override: str, lines: Lines) -> None:
     name, separator, text = override.partition("=")
-    if not separator or not name.strip():
-        raise ConfigError(f"--set {override}: write KEY=VALUE, for example training.epochs=1.")
     place = tuple(name.strip().split("."))
+    if not separator or not all(place):
+        raise ConfigError(f"--set {override}: write KEY=VALUE, for example training.epochs=1.")
     section = values
     for part in place[:-1]:
-        inner = section.setdefault(part, {})
+        # A section whose keys are all commented out is null in YAML.
+        inner = {} if section.get(part) is None else section[part]
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {override}: {part} is not a section with keys below it.")
-        section = inner
+        # A copy: two sections that share a YAML anchor are one object.
+        section[part] = dict(inner)
+        section = section[part]
     try:
         section[place[-1]] = parse_value(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML: {error}.") from error
-
-
-def _fault(fault: Any, lines: Lines) -> str:
-    place: Place = fault["loc"]
-    dotted = _dotted(place)
-    where = lines.where(place)
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: {dotted}: there is no such key.{_suggestion(dotted)}"
-    if fault["type"] == "missing":
-        return f"{where}: {dotted}: this key is missing. {_meaning(dotted)}".rstrip()
-    if fault["type"] == "value_error":
-        text = str(fault["ctx"]["error"])
-        return f"{where}: {dotted}: {text}." if dotted else f"{where}: {text}."
-    return f"{where}: {dotted}: {fault['input']!r} is given. {fault['msg']}."
-
-
-def _dotted(place: Place) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
-
-
-def _suggestion(dotted: str) -> str:
-    """The nearest key: by its whole name, or by its last part in another section."""
-    names = key_names()
-    last = dotted.rsplit(".", 1)[-1]
-    same = [name for name in names if name.rsplit(".", 1)[-1] == last]
-    near = difflib.get_close_matches(dotted, names, n=1, cutoff=0.6)
-    by_last = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
-    loose = difflib.get_close_matches(last, by_last, n=1, cutoff=0.7)
-    found = same[:1] or near or [by_last[name] for name in loose]
-    if not found:
-        return " `sightline config --explain` lists all keys."
-    return f" Did you mean `{found[0]}`?"
-
-
-def _meaning(dotted: str) -> str:
-    return next((row.meaning for row in explain() if row.key == dotted), "")
+    except ConfigError as error:
+        raise ConfigError(f"--set {override}: {error}") from error
+    lines.override(place, override)
 
 
 def _resolved(config: RunConfig, folder: Path) -> RunConfig:
@@ -115,7 +78,7 @@ def _resolved(config: RunConfig, folder: Path) -> RunConfig:
         update={
             "model": _model(config.model, folder),
             "data": data,
-            "output": str(Path(config.output).expanduser()),
+            "output": str(_expanded(config.output)),
         }
     )
 
@@ -140,17 +103,20 @@ def _model(model: str, folder: Path) -> str:
 
 
 def _joined(path: str, folder: Path) -> str:
-    # normpath, not resolve: a link into a data disk keeps the name the user gave it.
-    expanded = Path(path).expanduser()
-    whole = expanded if expanded.is_absolute() else folder / expanded
-    return str(Path(*_without_dots(whole)))
+    expanded = _expanded(path)
+    if expanded.is_absolute():
+        return str(expanded)
+    # Only leading dots are folded, for the folder holds no link. A link further on keeps the name
+    # that the user gave it, and what ".." means behind it is for the system to say.
+    parts = list(expanded.parts)
+    while parts and parts[0] == "..":
+        folder = folder.parent
+        del parts[0]
+    return str(folder.joinpath(*parts))
 
 
-def _without_dots(path: Path) -> list[str]:
-    parts: list[str] = []
-    for part in path.parts:
-        if part == ".." and len(parts) > 1:
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return parts
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: there is no home folder of that name. Write it out.") from error

@@ -1,16 +1,13 @@
 """The run directory and its files. No torch."""
 
 from sightline.records.atomic import (
-    append_jsonl,
     atomic_directory,
     full_disk_explained,
-    read_json,
-    read_jsonl,
     write_bytes,
-    write_json,
     write_text,
     writing,
 )
+from sightline.records.jsonfiles import append_jsonl, read_json, read_jsonl, write_json
 from sightline.records.run import RunDirectory
 from sightline.records.versions import collect_versions
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sightline.errors import RunError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, *, num_bytes: int | None = None) -> Iterator[None]:
     """Turn a failure to write into one message with the path and what to do.
+
+    Args:
+        path: What is written.
+        num_bytes: Size of what is written, where it is known.
 
     Raises:
         RunError: No space, no permission, or another fault of the file system.
@@ -26,7 +29,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(_explained(path, error)) from error
+        raise RunError(_explained(path, error, num_bytes)) from error
 
 
 @contextmanager
@@ -43,84 +46,57 @@ def full_disk_explained(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         code = error.errno if isinstance(error, OSError) else None
-        if code in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+        if code in _FULL or "No space left on device" in str(error):
             raise RunError(_explained(path, OSError(errno.ENOSPC, ""))) from error
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a UTF-8 file whole or not at all.
+
+    Raises:
+        RunError: The file system refuses, or the text is no Unicode.
+    """
+    write_bytes(path, encoded(path, text))
+
+
+def encoded(path: Path, text: str) -> bytes:
+    """Text as UTF-8.
+
+    Args:
+        path: Where it is to be written, for the message.
+        text: The text.
+
+    Raises:
+        RunError: It holds a lone surrogate, as in a file name that is not UTF-8.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RunError(
+            f"{path}: {text[error.start]!r} in the text is half a character, which UTF-8 cannot "
+            "hold. Rename the file or mend the data that it comes from."
+        ) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    with writing(path):
+    """Write a file whole or not at all.
+
+    Raises:
+        RunError: The file system refuses.
+    """
+    beside = _beside(path)
+    with writing(path, num_bytes=len(content)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        beside = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with beside.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.chmod(0o644)
             beside.replace(path)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON whole or not at all.
-
-    Raises:
-        RunError: A number is not finite; the message names its place.
-    """
-    place = _not_finite(value, "")
-    if place is not None:
-        raise RunError(f"{path}: {place} is not a finite number, which JSON cannot hold.")
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def append_jsonl(path: Path, value: Any) -> None:
-    """Add one line of strict JSON, and hand it to the system at once."""
-    place = _not_finite(value, "")
-    if place is not None:
-        raise RunError(f"{path}: {place} is not a finite number, which JSON cannot hold.")
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        RunError: Missing, unreadable, or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{path}: the file is missing.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path}: the file is broken: {error}.") from error
-    except OSError as error:
-        raise RunError(f"{path}: the file cannot be read: {error.strerror}.") from error
-
-
-def read_jsonl(path: Path) -> list[Any]:
-    """Read a JSONL file; a last line that was cut off while it was written is left out."""
-    if not path.is_file():
-        return []
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise RunError(f"{path}:{number}: the line is broken: {error}.") from error
-    return rows
 
 
 @contextmanager
@@ -129,7 +105,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         path: The folder's name at the end.
-        replace: Whether an existing folder gives way.
+        replace: Whether what is there gives way. It stays until the new folder is whole.
 
     Yields:
         A folder beside it, to build in. It is removed when building fails.
@@ -137,28 +113,77 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         RunError: The name is taken, or the file system refuses.
     """
-    with writing(path), full_disk_explained(path.parent):
+    building = _beside(path)
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not replace:
-            raise RunError(f"{path}: the folder is there already.")
-        building = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
+        _refuse_taken(path, replace)
+        building.mkdir()
+    try:
+        with full_disk_explained(path), _writing_below(building, path):
             yield building
-            building.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
-            building.replace(path)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
+        with writing(path):
+            _refuse_taken(path, replace)
+            _put_in_place(building, path)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all it holds, if it is there.
+
+    Raises:
+        OSError: The file system refuses.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_taken(path: Path, replace: bool) -> None:
+    if not replace and os.path.lexists(path):
+        raise RunError(f"{path}: the folder is there already. Choose another.")
+
+
+def _put_in_place(building: Path, path: Path) -> None:
+    if not os.path.lexists(path):
+        building.replace(path)
+        return
+    aside = _beside(path)
+    path.replace(aside)
+    try:
+        building.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    remove(aside)
+
+
+@contextmanager
+def _writing_below(building: Path, path: Path) -> Iterator[None]:
+    """Explain a failure to write what is built; a failure to read something else is not ours."""
+    try:
+        yield
+    except OSError as error:
+        # Without a name it is a write that failed: opening a file names it, writing does not.
+        if isinstance(error.filename, str) and not Path(error.filename).is_relative_to(building):
             raise
+        raise RunError(_explained(path, error)) from error
 
 
-def _explained(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = path if path.exists() else path.parent
-        free = shutil.disk_usage(place).free if place.exists() else 0
+def _beside(path: Path) -> Path:
+    """A new name in the same folder, so that renaming stays on one disk."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _explained(path: Path, error: OSError, num_bytes: int | None = None) -> str:
+    if error.errno in _FULL:
+        place = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        needed = "" if num_bytes is None else f"{_mebibytes(num_bytes)} needed, "
         return (
-            f"{path}: no space left on the device ({free / 2**20:.0f} MiB free).\n"
+            f"{path}: no space left on the device "
+            f"({needed}{_mebibytes(shutil.disk_usage(place).free)} free).\n"
             "Free some space, or choose another output, and start again."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -166,17 +191,5 @@ def _explained(path: Path, error: OSError) -> str:
     return f"{path}: cannot be written: {error.strerror or error}."
 
 
-def _not_finite(value: Any, place: str) -> str | None:
-    """The place of a number that is not finite, or None."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else place or "the value"
-    items: list[tuple[Any, Any]] = []
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list | tuple):
-        items = list(enumerate(value))
-    for key, item in items:
-        found = _not_finite(item, f"{place}.{key}" if place else str(key))
-        if found is not None:
-            return found
-    return None
+def _mebibytes(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.1f} MiB"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from sightline.errors import RunError
-from sightline.records.atomic import read_json, read_jsonl, write_json, writing
+from sightline.records.atomic import remove, writing
+from sightline.records.jsonfiles import read_json, read_jsonl, write_json
 from sightline.records.versions import collect_versions
 
 State = Literal["training", "trained", "verified", "failed"]
@@ -49,7 +49,9 @@ class RunDirectory:
         """
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: a file of that name is in the way. Choose another output.")
-        if not path.is_dir() or not any(path.iterdir()):
+        with writing(path):
+            is_free = not path.is_dir() or not any(path.iterdir())
+        if is_free:
             return
         run = cls(path)
         if not run.state_file.is_file():
@@ -59,7 +61,7 @@ class RunDirectory:
             )
         if overwrite:
             return
-        if run.merged.exists():
+        if run._is_finished():
             raise RunError(
                 f"{path}: a finished run is there.\n"
                 "Choose another output, or replace it with --overwrite."
@@ -67,18 +69,22 @@ class RunDirectory:
         if run.checkpoints.is_dir() and any(run.checkpoints.iterdir()):
             raise RunError(
                 f"{path}: an unfinished run with checkpoints is there.\n"
-                "Go on with --resume, or replace it with --overwrite."
+                "Go on with sightline train --resume, or replace it with --overwrite."
             )
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool = False) -> RunDirectory:
-        """Make the directory of a new run; see `refuse_occupied`."""
+        """Make the directory of a new run, with a first ``run.json``; see `refuse_occupied`."""
         cls.refuse_occupied(path, overwrite=overwrite)
+        run = cls(path)
         with writing(path):
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.mkdir(parents=True)
-        return cls(path)
+            path.mkdir(parents=True, exist_ok=True)
+            # The folder itself stays: it may be a link, or a disk of its own. run.json goes last,
+            # so that what is left of a removal that fails is still known as a run.
+            for entry in sorted(path.iterdir(), key=lambda entry: entry == run.state_file):
+                remove(entry)
+        run.write_state(state="training")
+        return run
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -102,19 +108,37 @@ class RunDirectory:
             finished: Whether training ended now.
             **facts: family, model, device, seconds, steps.
         """
-        record = read_json(self.state_file) if self.state_file.is_file() else self._new_state()
+        record = self.read_state() if self.state_file.is_file() else self._new_state()
         record |= {"state": state, **facts}
         if finished:
             record["finished"] = _now()
+        elif state == "training":
+            # A run that goes on is not finished any more.
+            record["finished"] = None
         write_json(self.state_file, record)
 
     def read_state(self) -> dict[str, Any]:
-        """The content of ``run.json``."""
-        return read_json(self.state_file)
+        """The content of ``run.json``.
+
+        Raises:
+            RunError: Missing or broken.
+        """
+        record = read_json(self.state_file)
+        if not isinstance(record, dict) or "state" not in record:
+            raise RunError(
+                f"{self.state_file}: the file is broken: it has no state.\n"
+                "Start the run anew with --overwrite."
+            )
+        return record
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``."""
         return read_jsonl(self.metrics)
+
+    def _is_finished(self) -> bool:
+        if self.merged.exists() or self.adapter.exists():
+            return True
+        return self.read_state()["state"] != "training"
 
     def _new_state(self) -> dict[str, Any]:
         return {

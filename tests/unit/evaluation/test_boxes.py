@@ -129,4 +129,13 @@ def test_boxes_go_back_to_the_pixels_of_the_file() -> None:
     assert boxes_in_file('[{"bbox_2d": [0, 500, 1000, 1000]}]', thousandths) == [
         {"label": "", "box": [0.0, 50.0, 300.0, 100.0]}
     ]
-    assert json.dumps(boxes_in_file(text, resized), allow_nan=False)
+
+
+@pytest.mark.parametrize("side", ["1e308", "-1e308", pytest.param("9" * 308, id="308 digits")])
+def test_boxes_in_the_file_are_always_strict_json(side: str) -> None:
+    """A side that is finite, and no longer when it is taken to a larger file."""
+    frame = BoxFrame(
+        space="resized_pixels", file_height=560, file_width=840, resized_height=56, resized_width=84
+    )
+    boxes = boxes_in_file(f'[{{"bbox_2d": [1, 2, {side}, 4]}}]', frame)
+    json.dumps(boxes, allow_nan=False)

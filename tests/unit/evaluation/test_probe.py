@@ -61,6 +61,11 @@ def run(tmp_path: Path) -> RunDirectory:
     return made
 
 
+def _names(run: RunDirectory) -> list[str]:
+    """Files of the run beside its state."""
+    return sorted(path.name for path in run.path.iterdir() if path != run.state_file)
+
+
 def _change(run: RunDirectory, change: Callable[[Any], Any]) -> None:
     record = json.loads(run.probe.read_text(encoding="utf-8"))
     run.probe.write_text(json.dumps(change(record)), encoding="utf-8")
@@ -81,7 +86,7 @@ def test_a_probe_comes_back_as_it_was_saved(run: RunDirectory) -> None:
             else:
                 assert here == there, item.name
     assert loaded.samples[0].trained_answer == Answer([7, 8], [0.25, 1e-7])
-    assert sorted(path.name for path in run.path.iterdir()) == ["probe.json", "probe.safetensors"]
+    assert _names(run) == ["probe.json", "probe.safetensors"]
 
 
 def test_a_probe_may_be_saved_again(run: RunDirectory) -> None:
@@ -172,6 +177,6 @@ def test_a_full_disk_leaves_no_half_a_probe(tmp_path: Path) -> None:
         large = Probe(samples=[sample], base="b", dtype="float32", uses_adapter=False)
         with pytest.raises(SightlineError, match="no space left on the device"):
             save_probe(run, large)
-        assert list(run.path.iterdir()) == []
+        assert _names(run) == []
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)

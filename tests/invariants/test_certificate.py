@@ -1,0 +1,568 @@
+"""A certificate holds for a sound run, and every fault that is planted makes its check fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from sightline.checks import Finding, answers, logits, verdict, verify_run
+from sightline.checks.answers import flat_positions
+from sightline.checks.context import VerifyContext
+from sightline.cli.main import app
+from sightline.config import RunConfig, load_config
+from sightline.data import IGNORE_INDEX
+from sightline.errors import SightlineError
+from sightline.evaluation import Answer, load_probe
+from sightline.model import load_weights, open_checkpoint
+from sightline.records import RunDirectory, read_json, write_json
+from sightline.training import train
+
+NUM_STEPS = 30
+CHECKS = [
+    "tokens.same_ids",
+    "tokens.labels",
+    "positions.same_as_training",
+    "positions.plain_transformers",
+    "weights.bit_identical",
+    "weights.frozen",
+    "plan.gradients",
+    "logits.merged",
+    "logits.cache",
+    "logits.adapter",
+    "answers.alone",
+    "answers.batched",
+    "answers.annotated",
+]
+# Where tokens differ, the checks behind them would compare one sequence with another.
+WITHOUT_EQUAL_TOKENS = CHECKS[:2]
+PICTURE, VIDEO = 0, 1
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def stage(self, text: str) -> None: ...
+    def prepared(self, data: Any, checkpoint: Any) -> None: ...
+    def planned(self, record: dict[str, Any]) -> None: ...
+    def sample_encoded(self, count: int) -> None: ...
+    def trainer_callbacks(self) -> list[Any]:
+        return []
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder, shapes_folder: Path) -> Path:
+    """A short run on one picture and one video; both are probes."""
+    folder = tmp_path_factory.mktemp("certificate")
+    rows = [json.loads(line) for line in (shapes_folder / "train.jsonl").open(encoding="utf-8")]
+    picture = next(row for row in rows if isinstance(row.get("image"), str))
+    video = next(row for row in rows if "video" in row)
+    data = folder / "two.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in (picture, video)), encoding="utf-8")
+    config = RunConfig.model_validate(
+        {
+            "model": str(tiny_folder("qwen2_5_vl")),
+            "data": {"train": [{"path": data, "media_root": shapes_folder}]},
+            "training": {
+                "max_steps": NUM_STEPS,
+                "gradient_accumulation": 1,
+                "learning_rate": 3e-3,
+                "precision": "fp32",
+                "gradient_checkpointing": False,
+            },
+            "verify": {"samples": 2},
+            "output": str(folder / "run"),
+        }
+    )
+    return train(config, Silent()).run.path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copy:
+    """A copy of the trained run, to plant a fault in."""
+
+    run: RunDirectory
+
+    def verify(self) -> dict[str, Finding]:
+        """Findings by their ids, in their order."""
+        told: list[Finding] = []
+        findings = verify_run(self.run.path, told.append)
+        assert told == findings
+        return {finding.id: finding for finding in findings}
+
+    def edit_json(self, path: Path, edit: Callable[[Any], None]) -> None:
+        """Change a JSON file of the copy in place."""
+        record = read_json(path)
+        edit(record)
+        write_json(path, record)
+
+    def edit_tensors(self, path: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+        """Change a Safetensors file of the copy in place."""
+        tensors = load_file(str(path))
+        edit(tensors)
+        save_file(tensors, str(path), metadata={"format": "pt"})
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Copy:
+    """A copy of the run without what an earlier verification wrote."""
+    shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    return Copy(run=RunDirectory.open(tmp_path / "run"))
+
+
+def _failing(findings: dict[str, Finding]) -> set[str]:
+    return {name for name, finding in findings.items() if finding.holds is False}
+
+
+def _expect(
+    copy: Copy, fails: set[str], *, may_fail: set[str] = frozenset(), checks: list[str] = CHECKS
+) -> dict[str, Finding]:
+    """The named checks fail, others than those that may do not, and all are reported."""
+    findings = copy.verify()
+    assert list(findings) == checks
+    failing = _failing(findings)
+    assert fails <= failing <= fails | may_fail, failing
+    for name in failing:
+        assert findings[name].advice, name
+        assert findings[name].detail, name
+    certificate = read_json(copy.run.certificate)
+    assert certificate["verdict"] == "fails"
+    assert [check["id"] for check in certificate["checks"]] == checks
+    assert copy.run.read_state()["state"] == "failed"
+    return findings
+
+
+# Nothing planted.
+
+
+def test_an_untouched_copy_holds(copy: Copy) -> None:
+    findings = copy.verify()
+    assert list(findings) == CHECKS
+    assert _failing(findings) == set()
+    assert verdict(list(findings.values())) == "holds"
+    assert copy.run.read_state()["state"] == "verified"
+
+    certificate = read_json(copy.run.certificate)
+    assert certificate["verdict"] == "holds"
+    assert certificate["family"] == "qwen2_5_vl"
+    assert certificate["dtype"] == "float32"
+    assert certificate["num_samples"] == 2
+    assert certificate["checks"] == [finding.record() for finding in findings.values()]
+
+    predictions = read_json(copy.run.predictions)
+    assert [row["index"] for row in predictions["samples"]] == [PICTURE, VIDEO]
+    assert [row["media"][0]["kind"] for row in predictions["samples"]] == ["image", "video"]
+    assert predictions["samples"][PICTURE]["annotated_boxes"]
+    assert predictions["control"] is None
+
+
+def test_verifying_twice_says_the_same(copy: Copy) -> None:
+    first, second = copy.verify(), copy.verify()
+    assert [finding.record() for finding in first.values()] == [
+        finding.record() for finding in second.values()
+    ]
+
+
+def test_the_figures_are_of_something(copy: Copy) -> None:
+    """A check that looked at nothing would hold too."""
+    findings = copy.verify()
+    assert findings["tokens.same_ids"].figures["num_samples"] == 2
+    assert findings["weights.bit_identical"].figures["num_tensors"] > 50
+    assert findings["weights.frozen"].figures["num_tensors"] > 10
+    assert findings["plan.gradients"].figures["num_trainable_tensors"] > 10
+    for name in ("logits.merged", "logits.cache", "logits.adapter"):
+        assert len(findings[name].figures["per_sample"]) == 2
+    assert findings["answers.alone"].figures["num_samples"] == 2
+
+
+# Weights.
+
+
+def test_one_changed_weight_of_a_frozen_tensor(copy: Copy) -> None:
+    frozen = set(read_json(copy.run.probe)["frozen_fingerprints"])
+
+    def nudge(tensors: dict[str, torch.Tensor]) -> None:
+        name = next(name for name in tensors if _as_loaded(name) in frozen)
+        tensors[name].view(-1)[0] += 1e-3
+
+    copy.edit_tensors(copy.run.merged / "model.safetensors", nudge)
+    findings = _expect(
+        copy,
+        {"weights.bit_identical", "weights.frozen"},
+        may_fail={"logits.merged", "logits.adapter", "answers.alone"},
+    )
+    assert findings["weights.bit_identical"].figures["num_differing"] == 1
+    assert findings["weights.frozen"].figures["num_differing"] == 1
+
+
+def _as_loaded(name: str) -> str:
+    """A name in the file as the loaded model calls it."""
+    if name.startswith("visual."):
+        return f"model.{name}"
+    if name.startswith("model.") and not name.startswith(
+        ("model.visual.", "model.language_model.")
+    ):
+        return f"model.language_model.{name.removeprefix('model.')}"
+    return name
+
+
+def test_an_adapter_that_was_never_merged(copy: Copy) -> None:
+    base = Path(read_json(copy.run.probe)["base"])
+    shutil.copy(base / "model.safetensors", copy.run.merged / "model.safetensors")
+    _expect(
+        copy,
+        {"weights.bit_identical", "logits.merged", "logits.adapter", "answers.alone"},
+        may_fail={"answers.annotated"},
+    )
+
+
+def test_a_trainable_tensor_without_a_gradient(copy: Copy) -> None:
+    copy.edit_json(copy.run.probe, lambda record: record["without_gradient"].append("a.weight"))
+    findings = _expect(copy, {"plan.gradients"})
+    assert findings["plan.gradients"].detail == "a.weight"
+
+
+def test_an_adapter_of_another_scale(copy: Copy) -> None:
+    def scale(tensors: dict[str, torch.Tensor]) -> None:
+        factors = [name for name in tensors if "lora_B" in name]
+        assert factors
+        for name in factors:
+            tensors[name] *= 1.5
+
+    copy.edit_tensors(copy.run.adapter / "adapter_model.safetensors", scale)
+    _expect(copy, {"logits.adapter"})
+
+
+def test_an_adapter_configuration_of_another_scale(copy: Copy) -> None:
+    def double(record: dict[str, Any]) -> None:
+        record["lora_alpha"] *= 2
+
+    copy.edit_json(copy.run.adapter / "adapter_config.json", double)
+    _expect(copy, {"logits.adapter"})
+
+
+# Tokens.
+
+
+def test_another_chat_template(copy: Copy) -> None:
+    template = copy.run.merged / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8")
+    changed = text.replace("You are a helpful assistant.", "You are a terse assistant.")
+    assert changed != text
+    template.write_text(changed, encoding="utf-8")
+    findings = _expect(copy, {"tokens.same_ids"}, checks=WITHOUT_EQUAL_TOKENS)
+    assert findings["tokens.same_ids"].figures["num_differing"] == 2
+
+
+def test_another_pixel_budget(copy: Copy) -> None:
+    def halve(record: dict[str, Any]) -> None:
+        record["image_processor"]["size"]["longest_edge"] = 112 * 168 // 2
+
+    copy.edit_json(copy.run.merged / "processor_config.json", halve)
+    findings = _expect(copy, {"tokens.same_ids"}, checks=WITHOUT_EQUAL_TOKENS)
+    assert findings["tokens.same_ids"].figures["num_differing"] == 1
+
+
+def test_another_frame_rate(copy: Copy) -> None:
+    def double(record: dict[str, Any]) -> None:
+        record["video_processor"]["fps"] *= 2
+
+    copy.edit_json(copy.run.merged / "processor_config.json", double)
+    _expect(copy, {"tokens.same_ids"}, checks=WITHOUT_EQUAL_TOKENS)
+
+
+def test_another_normalisation_of_pixels(copy: Copy) -> None:
+    """Tokens and positions are the same; only what the model sees is not."""
+
+    def recentre(record: dict[str, Any]) -> None:
+        record["image_processor"]["image_mean"] = [0.0, 0.0, 0.0]
+
+    copy.edit_json(copy.run.merged / "processor_config.json", recentre)
+    _expect(copy, {"logits.merged"}, may_fail={"answers.alone", "answers.annotated"})
+
+
+def _labelled(copy: Copy, token: str | None) -> None:
+    """Put a label on a token of the picture's prompt: on that one, or on a word."""
+    vocabulary = {
+        row["content"]: row["id"]
+        for row in read_json(copy.run.merged / "tokenizer.json")["added_tokens"]
+    }
+
+    def label(tensors: dict[str, torch.Tensor]) -> None:
+        ids, labels = tensors[f"{PICTURE}.input_ids"], tensors[f"{PICTURE}.labels"]
+        if token is not None:
+            place = int((ids == vocabulary[token]).nonzero()[0])
+        else:
+            # The last word of the question: before <|im_end|> and the turn that answers.
+            start = int((labels != IGNORE_INDEX).nonzero()[0])
+            ends = (ids[:start] == vocabulary["<|im_end|>"]).nonzero()
+            place = int(ends[-1]) - 1
+        assert labels[place] == IGNORE_INDEX
+        labels[place] = ids[place]
+
+    copy.edit_tensors(copy.run.probe_tensors, label)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("<|image_pad|>", id="picture"),
+        pytest.param("<|im_start|>", id="turn"),
+        pytest.param("<|im_end|>", id="closing"),
+        pytest.param(None, id="question"),
+    ],
+)
+def test_a_label_outside_the_answer(copy: Copy, token: str | None) -> None:
+    _labelled(copy, token)
+    findings = _expect(copy, {"tokens.labels"})
+    assert findings["tokens.labels"].figures["num_differing"] == 1
+
+
+@pytest.mark.parametrize("place", [0, 3, -1])
+def test_an_answer_without_one_of_its_labels(copy: Copy, place: int) -> None:
+    """Its first word, one in the middle, or the token that closes it."""
+
+    def drop(tensors: dict[str, torch.Tensor]) -> None:
+        labels = tensors[f"{PICTURE}.labels"]
+        labels[int((labels != IGNORE_INDEX).nonzero()[place])] = IGNORE_INDEX
+
+    copy.edit_tensors(copy.run.probe_tensors, drop)
+    _expect(copy, {"tokens.labels"})
+
+
+def test_a_label_of_another_token(copy: Copy) -> None:
+    def swap(tensors: dict[str, torch.Tensor]) -> None:
+        labels = tensors[f"{PICTURE}.labels"]
+        first, second = (labels != IGNORE_INDEX).nonzero()[:2, 0].tolist()
+        labels[first] = labels[second]
+
+    copy.edit_tensors(copy.run.probe_tensors, swap)
+    _expect(copy, {"tokens.labels"})
+
+
+# Positions.
+
+
+def test_positions_off_by_one(copy: Copy) -> None:
+    def shift(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{PICTURE}.position_ids"][2, -1] += 1
+
+    copy.edit_tensors(copy.run.probe_tensors, shift)
+    findings = _expect(copy, {"positions.same_as_training"})
+    assert findings["positions.same_as_training"].figures["num_differing"] == 1
+
+
+def test_another_pace_of_time(copy: Copy) -> None:
+    """The video alone moves: a picture has no time."""
+
+    def double(record: dict[str, Any]) -> None:
+        record["vision_config"]["tokens_per_second"] *= 2
+
+    copy.edit_json(copy.run.merged / "config.json", double)
+    findings = _expect(
+        copy,
+        {"positions.same_as_training", "logits.merged"},
+        may_fail={"logits.adapter", "answers.alone", "answers.annotated"},
+    )
+    assert findings["positions.same_as_training"].figures["num_differing"] == 1
+    picture, video = findings["logits.merged"].figures["per_sample"]
+    assert picture < 1e-3 < video
+
+
+# Logits and answers.
+
+
+@pytest.mark.parametrize("sample", [PICTURE, VIDEO])
+def test_logits_that_are_no_number(copy: Copy, sample: int) -> None:
+    """In any sample, and the certificate can still be written."""
+
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{sample}.logits"][0, 0] = torch.nan
+
+    copy.edit_tensors(copy.run.probe_tensors, spoil)
+    _expect(copy, {"logits.merged"})
+
+
+def test_logits_just_over_the_tolerance(copy: Copy) -> None:
+    def nudge(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[f"{VIDEO}.logits"][-1, 0] += 2e-3
+
+    copy.edit_tensors(copy.run.probe_tensors, nudge)
+    findings = _expect(copy, {"logits.merged"})
+    assert findings["logits.merged"].detail.endswith("two.jsonl:2")
+    assert 1e-3 < findings["logits.merged"].figures["largest_difference"] < 3e-3
+
+
+def test_an_answer_of_another_model(copy: Copy) -> None:
+    def swap(record: dict[str, Any]) -> None:
+        sample = record["samples"][PICTURE]
+        other = record["samples"][VIDEO]
+        sample["answer_ids"], sample["answer_gaps"] = (
+            other["answer_ids"],
+            [9.0] * len(other["answer_ids"]),
+        )
+
+    before = read_json(copy.run.probe)["samples"]
+    assert before[PICTURE]["answer_ids"] != before[VIDEO]["answer_ids"]
+    copy.edit_json(copy.run.probe, swap)
+    _expect(copy, {"answers.alone"})
+
+
+def test_answers_that_must_be_memorised(copy: Copy) -> None:
+    """A run that learned too little holds as a copy of itself, but not against its data."""
+    findings = copy.verify()
+    assert findings["answers.annotated"].figures["num_exact"] < 2
+    text = copy.run.config.read_text(encoding="utf-8")
+    assert "answers: consistent" in text
+    copy.run.config.write_text(text.replace("answers: consistent", "answers: memorised"))
+    _expect(copy, {"answers.annotated"})
+
+
+# Faults of serving: the exported files are right, and what runs them is not.
+
+
+@pytest.fixture
+def context(copy: Copy) -> VerifyContext:
+    """The exported model as a verification loads it."""
+    merged = str(copy.run.merged)
+    return VerifyContext(
+        run=copy.run,
+        config=load_config(copy.run.config),
+        probe=load_probe(copy.run),
+        checkpoint=open_checkpoint(merged),
+        model=load_weights(merged, dtype=torch.float32),
+    )
+
+
+def test_decoding_that_forgets_the_grids(context: VerifyContext) -> None:
+    """``generate`` with 1-D positions, as a stack does that knows no pictures."""
+    assert logits.cache_equals_whole(context).holds
+    generate = context.model.generate
+
+    def forgetful(**inputs: Any) -> Any:
+        settings = {
+            name: value for name, value in inputs.items() if name in ("pixel_values", "input_ids")
+        }
+        return generate(**flat_positions(inputs) | settings)
+
+    context.model.generate = forgetful
+    finding = logits.cache_equals_whole(context)
+    assert finding.holds is False
+    assert finding.figures["per_sample"][PICTURE] > 1e-2
+
+
+def test_padding_that_is_seen(context: VerifyContext) -> None:
+    """``generate`` without the attention mask: the shorter row reads its padding."""
+    given = answers.answer_each(context)
+    assert answers.batched(context, given).holds
+    generate = context.model.generate
+
+    def blind(**inputs: Any) -> Any:
+        return generate(**inputs | {"attention_mask": torch.ones_like(inputs["attention_mask"])})
+
+    context.model.generate = blind
+    finding = answers.batched(context, given)
+    assert finding.holds is False
+    assert finding.figures["num_equal"] + finding.figures["num_ties"] < 2
+
+
+def test_a_loss_of_zero_with_other_answers(context: VerifyContext) -> None:
+    """What the model knows word by word and does not write is a fault of inference."""
+    given = answers.answer_each(context)
+    known = [sample for sample in context.probe.samples if answers._knows(context, sample)]
+    context.probe.samples[:] = known
+    assert known, "the run learned nothing; train it longer"
+    exact = answers.answer_each(context)
+    assert answers.annotated(context, exact).holds
+    finding = answers.annotated(context, [Answer(given[0].ids[:1], [9.0]) for _ in known])
+    assert finding.holds is False
+    assert "inference does not see what training saw" in finding.advice
+
+
+# What cannot be verified.
+
+
+def _cannot(copy: Copy) -> str:
+    """The one message; and no certificate of earlier says that the run holds."""
+    with pytest.raises(SightlineError) as refused:
+        copy.verify()
+    if copy.run.certificate.exists():
+        assert read_json(copy.run.certificate)["verdict"] == "fails"
+    assert copy.run.read_state()["state"] != "verified"
+    return str(refused.value)
+
+
+def test_merged_weights_that_are_cut(copy: Copy) -> None:
+    assert _failing(copy.verify()) == set()
+    weights = copy.run.merged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert str(copy.run.merged) in _cannot(copy)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_an_adapter_that_is_not_there(copy: Copy, name: str) -> None:
+    (copy.run.adapter / name).unlink()
+    assert str(copy.run.adapter) in _cannot(copy)
+
+
+def test_a_picture_that_was_moved(copy: Copy) -> None:
+    def move(record: dict[str, Any]) -> None:
+        record["samples"][PICTURE]["messages"][0]["content"][0]["image"] = "/moved/a.png"
+
+    copy.edit_json(copy.run.probe, move)
+    assert "/moved/a.png" in _cannot(copy)
+
+
+def test_a_base_that_was_moved(copy: Copy) -> None:
+    copy.edit_json(copy.run.probe, lambda record: record.update(base="/moved/base"))
+    assert "/moved/base" in _cannot(copy)
+
+
+def test_a_prompt_that_opens_the_answer_otherwise(copy: Copy) -> None:
+    """Whole conversations tokenize as in training; what is asked for an answer does not."""
+    template = copy.run.merged / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8")
+    opening = '"<|im_start|>assistant\\n"'
+    assert text.count(opening) == 1
+    template.write_text(text.replace(opening, '"<|im_start|>assistant\\n["'), encoding="utf-8")
+    assert "two.jsonl:1: the prompt has" in _cannot(copy)
+
+
+# The command.
+
+
+def test_the_command_ends_with_what_was_found(copy: Copy) -> None:
+    good = CliRunner().invoke(app, ["verify", str(copy.run.path)])
+    assert good.exit_code == 0, good.output
+    assert "verdict The exported model is the model that was trained." in good.stdout
+    assert copy.run.report.is_file()
+
+    copy.edit_tensors(
+        copy.run.adapter / "adapter_model.safetensors",
+        lambda tensors: [tensor.mul_(1.5) for name, tensor in tensors.items() if "lora_B" in name],
+    )
+    bad = CliRunner().invoke(app, ["verify", str(copy.run.path)])
+    assert bad.exit_code == 1, bad.output
+    assert "verdict Not proven: see the checks that fail." in bad.stdout
+    assert "logits.adapter: largest at" in bad.stdout.replace("\n", " ")
+
+
+def test_the_command_serves_a_control(copy: Copy) -> None:
+    outcome = CliRunner().invoke(app, ["verify", "--control", str(copy.run.path)])
+    assert outcome.exit_code == 0, outcome.output
+    control = read_json(copy.run.predictions)["control"]
+    assert control["num_samples"] == len(control["samples"]) == 2
+
+
+def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["verify", str(tmp_path)])
+    assert outcome.exit_code == 2
+    assert "not a run directory; run.json is missing." in outcome.stderr

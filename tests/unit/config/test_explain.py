@@ -1,0 +1,111 @@
+"""Every key is explained, and explained as it is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from sightline.config import Row, RunConfig, explain, key_names
+
+FULL = RunConfig.model_validate(
+    {
+        "model": "m",
+        "output": "o",
+        "data": {
+            "train": [{"path": "a", "columns": {}, "tags": {}}],
+            "eval": [{"path": "b", "columns": {}, "tags": {}}],
+        },
+    }
+)
+
+
+def _leaves(value: Any, prefix: str = "") -> list[str]:
+    """Keys of a dumped configuration, lists of mappings as ``name[]``."""
+    names = []
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            names += _leaves(inner, f"{prefix}{name}.")
+        elif isinstance(inner, list) and inner:
+            names += _leaves(inner[0], f"{prefix}{name}[].")
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def _plain(name: str) -> str:
+    return name.replace("[]", "")
+
+
+def _row(key: str) -> Row:
+    return next(row for row in explain() if row.key == key)
+
+
+def test_the_rows_are_the_keys_of_a_configuration() -> None:
+    assert [row.key for row in explain()] == _leaves(FULL.model_dump())
+
+
+def test_every_key_has_a_meaning_that_is_a_sentence() -> None:
+    for row in explain():
+        assert row.meaning, row.key
+        assert row.meaning[0].isupper() or row.meaning.split()[0].strip(":") in row.type, row
+        assert row.meaning.endswith("."), row
+        assert row.type, row
+        assert row.default, row
+
+
+def test_numbers_that_count_something_have_a_unit() -> None:
+    counted = ("_pixels", "_frames", "_steps", "_tokens", "max_length", "_every", "batch_size")
+    for row in explain():
+        if row.key.endswith(counted):
+            assert row.unit, row.key
+
+
+@pytest.mark.parametrize(
+    ("key", "type_", "default", "unit"),
+    [
+        ("model", "text", "required", ""),
+        ("data.train[].path", "text", "required", ""),
+        ("data.train[].format", "official | sharegpt | openai | null", "null", ""),
+        ("data.train[].columns.messages", "text | null", "conversations", ""),
+        ("data.eval[].tags.role_tag", "text | null", "from", ""),
+        ("data.max_length", "whole number | null", "null", "tokens"),
+        ("data.images.max_pixels", "whole number | null", "null", "pixels an image"),
+        ("data.videos.fps", "number", "2", "1/s"),
+        ("tuning.projector", "freeze | lora | full", "full", ""),
+        ("tuning.lora.alpha", "whole number", "32", ""),
+        ("training.learning_rate", "number", "0.0001", ""),
+        ("training.gradient_checkpointing", "true | false", "true", ""),
+        ("training.report_to", "list of text", "[]", ""),
+        ("verify.logits_tolerance", "number", "0.001", ""),
+    ],
+)
+def test_rows_say_type_default_and_unit(key: str, type_: str, default: str, unit: str) -> None:
+    assert _row(key)[:4] == (key, type_, default, unit)
+
+
+def test_a_meaning_is_the_one_of_the_schema() -> None:
+    assert _row("tuning.embeddings").meaning == "Token embedding."
+    assert _row("training.save_every").meaning == (
+        "Write a checkpoint; null is the end of every epoch."
+    )
+
+
+def test_key_names_hold_sections_and_keys() -> None:
+    names = key_names()
+    assert len(names) == len(set(names))
+    for name in ("data", "data.train", "tuning.lora", "tuning.lora.rank"):
+        assert name in names
+    assert {_plain(row.key) for row in explain()} <= {_plain(name) for name in names}
+
+
+def test_reading_a_configuration_needs_no_torch_and_no_numpy() -> None:
+    code = (
+        "import sys, sightline.config, sightline.records\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'peft', 'PIL', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "[]"
