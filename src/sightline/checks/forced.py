@@ -7,7 +7,6 @@ from transformers import GenerationConfig
 
 from sightline.checks.context import VerifyContext
 from sightline.checks.plain import before_last_answer, plain_inputs
-from sightline.data import IGNORE_INDEX
 from sightline.errors import VerifyError
 from sightline.evaluation import ProbeSample
 
@@ -23,20 +22,19 @@ def forced_logits(context: VerifyContext, sample: ProbeSample) -> tuple[torch.Te
         (num_steps, vocabulary) float32, and the columns of the whole conversation that predict
         the same tokens, (num_steps,) int64.
     """
-    start = answer_start(sample)
-    answer = sample.input_ids[start:]
-    answer = answer[: int((sample.labels[start:] != IGNORE_INDEX).sum())].tolist()
     inputs = plain_inputs(
         context.checkpoint.processor,
         [before_last_answer(sample.messages)],
         generation_prompt=True,
     )
     width = inputs["input_ids"].shape[1]
-    if width != start:
+    if not torch.equal(inputs["input_ids"][0], sample.input_ids[:width]):
         raise VerifyError(
-            f"{sample.file}:{sample.line}: the prompt has {width} tokens, but the answer began "
-            f"at token {start} in training. The chat template opens the answer differently."
+            f"{sample.file}:{sample.line}: the prompt has {width} tokens, but they are not the "
+            f"first {width} of the {len(sample.input_ids)} of training. The chat template opens "
+            "the answer differently."
         )
+    answer = _answer(context, sample, width)
     settings = GenerationConfig(
         do_sample=False,
         num_beams=1,
@@ -55,14 +53,12 @@ def forced_logits(context: VerifyContext, sample: ProbeSample) -> tuple[torch.Te
             prefix_allowed_tokens_fn=lambda _, ids: [answer[len(ids) - width]],
         )
     logits = torch.stack([step[0].float().cpu() for step in made.logits])
-    columns = torch.arange(start - 1, start - 1 + len(logits))
+    columns = torch.arange(width - 1, width - 1 + len(logits))
     return logits, columns
 
 
-def answer_start(sample: ProbeSample) -> int:
-    """Index of the first token of the last answer."""
-    supervised = (sample.labels != IGNORE_INDEX).nonzero().squeeze(1).tolist()
-    first = supervised[-1]
-    while first > 0 and sample.labels[first - 1] != IGNORE_INDEX:
-        first -= 1
-    return first
+def _answer(context: VerifyContext, sample: ProbeSample, start: int) -> list[int]:
+    """The last answer and its closing token; not by the labels, which may be at fault."""
+    tokenizer, tokens = context.checkpoint.processor.tokenizer, context.checkpoint.family.tokens
+    ids = sample.input_ids[start:].tolist()
+    return ids[: ids.index(tokenizer.convert_tokens_to_ids(tokens.turn_end)) + 1]

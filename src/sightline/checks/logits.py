@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -11,6 +12,7 @@ from peft import PeftModel
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
 from sightline.checks.forced import forced_logits
+from sightline.errors import VerifyError
 from sightline.evaluation import ProbeSample
 from sightline.model import load_weights
 
@@ -81,8 +83,7 @@ def adapter_equals_merged(context: VerifyContext) -> Finding:
             measured="this run has no adapter: its weights were tuned in full",
         )
     base = load_weights(context.probe.base, dtype=getattr(torch, context.probe.dtype))
-    adapted = PeftModel.from_pretrained(base.to(context.model.device), str(context.run.adapter))
-    adapted.eval()
+    adapted = _load_adapter(base.to(context.model.device), context.run.adapter)
     gaps = []
     for sample in context.probe.samples:
         with context.mixed_precision():
@@ -95,6 +96,17 @@ def adapter_equals_merged(context: VerifyContext) -> Finding:
         title=title,
         advice="The adapter's keys do not fit this base, or the base is not the one that trained.",
     )
+
+
+def _load_adapter(base: Any, directory: Path) -> PeftModel:
+    try:
+        return PeftModel.from_pretrained(base, str(directory)).eval()
+    except Exception as error:
+        # PEFT asks the hub for what is missing; Safetensors and torch have errors of their own.
+        raise VerifyError(
+            f"{directory}: the adapter cannot be loaded: {str(error).strip().splitlines()[0]}\n"
+            "Restore the folder, or train the run again."
+        ) from error
 
 
 def whole_logits(

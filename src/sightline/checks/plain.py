@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.image_utils import load_image
 from transformers.video_utils import load_video
+
+from sightline.errors import VerifyError
 
 # What Qwen's own code takes where a checkpoint names no rate.
 _FPS_OF_QWEN = 2.0
@@ -80,4 +83,11 @@ def question(messages: list[dict[str, Any]]) -> str:
 
 
 def _media(messages: list[dict[str, Any]], kind: str) -> list[str]:
-    return [part[kind] for turn in messages for part in turn["content"] if part["type"] == kind]
+    paths = [part[kind] for turn in messages for part in turn["content"] if part["type"] == kind]
+    for path in paths:
+        if not Path(path).is_file():
+            raise VerifyError(
+                f"{path}: the {kind} of a compared sample is not there.\n"
+                "Put it back where it was in training, or train the run again."
+            )
+    return paths

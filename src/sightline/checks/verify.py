@@ -44,6 +44,10 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
             f"{run.path}: this run has no exported model (state: {state.get('state')}).\n"
             "Finish it with sightline train --resume."
         )
+    # A verification that cannot end must not leave the verdict of an earlier one.
+    run.certificate.unlink(missing_ok=True)
+    run.predictions.unlink(missing_ok=True)
+    run.write_state(state="trained")
     context = _load(run)
     findings: list[Finding] = []
 

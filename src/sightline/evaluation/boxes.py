@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.geometry import Box, BoxFrame, to_file_pixels
 
+# Sides beyond this are no pixels, and would overflow on the way to the file's.
+_LARGEST_SIDE = 1e9
 # The innermost objects: whatever stands around them, finished or cut, does not matter.
 _OBJECT = re.compile(r"\{[^{}]*\}")
 
@@ -73,11 +74,8 @@ def _box(sides: Any) -> Box | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, or None."""
+    """A number that can be a side in pixels, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    # Before float: an int may be too large for one. Not a number is within no bound.
+    return float(value) if abs(value) <= _LARGEST_SIDE else None
