@@ -199,3 +199,20 @@ def test_plain_peft_and_plain_transformers_load_what_was_exported(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_repeats_itself_whatever_ran_before(
+    command, tmp_path: Path, shapes_folder: Path
+) -> None:
+    """Adapters are initialised from the run's seed, not from what the process drew before."""
+    import torch
+
+    losses = []
+    for _ in range(2):
+        torch.rand(3)
+        config = _configuration(tmp_path, shapes_folder)
+        arguments = ["--set", "verify.enabled=false", "--set", "training.precision=fp32"]
+        assert command("train", config, *arguments, "--overwrite").code == 0
+        rows = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        losses.append([json.loads(row)["loss"] for row in rows])
+    assert losses[0] == losses[1]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import PrinterCallback
+from transformers import PrinterCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from sightline.config import RunConfig, dump_config
@@ -146,6 +146,8 @@ class _Run:
         self._watch = GradientWatch()
 
     def go(self, model: Any, *, resume: bool) -> TrainingResult:
+        # Before adapters are initialised; the Trainer seeds only what comes after.
+        set_seed(self._config.training.seed)
         self._dtype = model.dtype
         self._write_inputs(resume)
         plan, family = self._plan, self._checkpoint.family
