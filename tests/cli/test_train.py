@@ -153,6 +153,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint(
     assert _certificate(tmp_path / "run")["verdict"] == "holds"
     state = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert state["steps"] == newest + 4
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["step"] for row in metrics] == list(range(1, newest + 5))
     ledger = (tmp_path / "run" / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(ledger) == 7
 

@@ -552,7 +552,7 @@ def test_the_command_ends_with_what_was_found(copy: Copy) -> None:
     bad = CliRunner().invoke(app, ["verify", str(copy.run.path)])
     assert bad.exit_code == 1, bad.output
     assert "verdict Not proven: see the checks that fail." in bad.stdout
-    assert "logits.adapter: largest at" in bad.stdout.replace("\n", " ")
+    assert "Base plus adapter equals the merged model (logits.adapter)\n  largest at" in bad.stdout
 
 
 def test_the_command_serves_a_control(copy: Copy) -> None:

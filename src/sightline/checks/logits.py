@@ -132,7 +132,9 @@ def _finding(
     # a fault from rounding is how much all of them move. Not a number is within no tolerance.
     exact = context.is_exact
     holds = largest <= context.logits_tolerance if exact else noise <= NOISE_TOLERANCE
-    measured = f"logits differ by {largest:.2g} at most, {100 * noise:.2g} % of their spread"
+    measured = f"logits differ by {largest:.2g} at most"
+    if not exact:
+        measured += f", {100 * noise:.2g} % of their spread"
     return Finding(
         id=id,
         title=title,

@@ -27,7 +27,10 @@ def verify_command(directory: Path, *, control: bool) -> int:
         console.print(certificate_table(certificate))
         for finding in findings:
             if finding.holds is False or (finding.holds is None and finding.advice):
-                console.print(f"{finding.id}: {finding.detail}\n  {finding.advice}", markup=False)
+                # Not wrapped: a path that is broken over lines cannot be copied.
+                console.print(f"{finding.title} ({finding.id})", markup=False, soft_wrap=True)
+                for line in (finding.detail, finding.advice):
+                    console.print(f"  {line}", markup=False, soft_wrap=True)
         holds = verdict(findings) == "holds"
         console.print(
             "verdict The exported model is the model that was trained."

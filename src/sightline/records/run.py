@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from sightline.errors import RunError
-from sightline.records.atomic import remove, writing
+from sightline.records.atomic import remove, write_text, writing
 from sightline.records.jsonfiles import read_json, read_jsonl, write_json
 from sightline.records.versions import collect_versions
 
@@ -139,6 +140,12 @@ class RunDirectory:
         if self.merged.exists() or self.adapter.exists():
             return True
         return self.read_state()["state"] != "training"
+
+    def forget_steps_after(self, step: int) -> None:
+        """Drop metrics of steps that will be trained again when a run is resumed."""
+        kept = [entry for entry in self.read_metrics() if entry["step"] <= step]
+        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept]
+        write_text(self.metrics, "".join(lines))
 
     def _new_state(self) -> dict[str, Any]:
         return {

@@ -156,10 +156,13 @@ class _Run:
         refuse_unlike_plan(model, plan, family)
         self._write_plan(model)
         trainer = self._trainer(model)
+        newest = self._last_checkpoint() if resume else None
+        if newest is not None:
+            self._run.forget_steps_after(int(newest.rpartition("-")[2]))
         self._observer.stage("training")
         began = time.monotonic()
         with full_disk_explained(self._run.checkpoints):
-            trainer.train(resume_from_checkpoint=self._last_checkpoint() if resume else None)
+            trainer.train(resume_from_checkpoint=newest)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
         if trainer.is_world_process_zero():

@@ -73,7 +73,7 @@ class SightlineTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW, or what ``training.optimizer`` names, with one group a tower and decay kind."""
+        """AdamW with one group of parameters a tower and decay kind."""
         if self.optimizer is None:
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = optimizer_class(self._groups(), **settings)
