@@ -28,7 +28,8 @@ def verify_command(directory: Path, *, control: bool) -> int:
         for finding in findings:
             if finding.holds is False or (finding.holds is None and finding.advice):
                 # Not wrapped: a path that is broken over lines cannot be copied.
-                console.print(f"{finding.title} ({finding.id})", markup=False, soft_wrap=True)
+                head = finding.title if finding.holds is False else finding.measured
+                console.print(f"{head} ({finding.id})", markup=False, soft_wrap=True)
                 for line in (finding.detail, finding.advice):
                     console.print(f"  {line}", markup=False, soft_wrap=True)
         holds = verdict(findings) == "holds"
