@@ -19,7 +19,7 @@ from sightline.cli.train import train_quietly, verify_in_fresh_process
 from sightline.config import load_config
 from sightline.data.shapes import write_shapes
 from sightline.errors import RunError
-from sightline.families import FAMILIES
+from sightline.families import TRAINABLE_FAMILIES
 from sightline.records import RunDirectory, read_json, write_text
 from sightline.report import demo_table, render_demo
 
@@ -92,7 +92,7 @@ def demo_command(output: Path) -> int:
     console = make_console()
     with user_errors():
         _make_room(output)
-        runs = [_one_family(key, output, console) for key in FAMILIES]
+        runs = [_one_family(key, output, console) for key in TRAINABLE_FAMILIES]
         rows = [_row(run) for run in runs]
         page = render_demo([run.path for run in runs], output / "report.html")
         console.print(demo_table([row._asdict() | {"holds": row.holds} for row in rows]))
@@ -117,7 +117,7 @@ def _make_room(output: Path) -> None:
 
 
 def _one_family(key: str, output: Path, console: Console) -> RunDirectory:
-    family = FAMILIES[key]
+    family = TRAINABLE_FAMILIES[key]
     console.rule(family.title, align="left")
     data = output / "data" / family.box_space
     if not data.is_dir():
@@ -145,7 +145,7 @@ def _row(run: RunDirectory) -> DemoRow:
     predictions: dict[str, Any] = read_json(run.predictions)
     losses = [entry["loss"] for entry in run.read_metrics() if "loss" in entry]
     return DemoRow(
-        family=FAMILIES[certificate["family"]].title,
+        family=TRAINABLE_FAMILIES[certificate["family"]].title,
         loss=losses[-1],
         num_equal=sum(sample["equal"] for sample in predictions["samples"]),
         control_equal=predictions["control"]["num_equal"],

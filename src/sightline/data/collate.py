@@ -10,7 +10,7 @@ import torch
 
 from sightline.data.encode import IGNORE_INDEX, EncodedSample
 from sightline.data.pixels import load_pixels
-from sightline.positions import PositionRule, build_position_ids
+from sightline.positions import PositionRule, place_layouts
 
 _CONCATENATED = (
     "pixel_values",
@@ -57,18 +57,21 @@ class Collator:
         input_ids = np.full(shape, self._pad_token_id, dtype=np.int64)
         labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
-        position_ids = np.zeros((4, *shape), dtype=np.int64)
+        pads_left = self._padding_side == "left"
+        first_columns = [length - s.num_tokens if pads_left else 0 for s in samples]
+        placed = place_layouts(
+            [[sample.layout] for sample in samples],
+            self._rule.rope,
+            tokens_per_second=self._rule.tokens_per_second,
+            width=length,
+            first_columns=first_columns,
+        )
         pixels: dict[str, list[torch.Tensor]] = {}
-        for row, sample in enumerate(samples):
-            where = self._columns(sample.num_tokens, length)
+        for row, (sample, first) in enumerate(zip(samples, first_columns, strict=True)):
+            where = slice(first, first + sample.num_tokens)
             input_ids[row, where] = sample.input_ids
             labels[row, where] = sample.labels
             mask[row, where] = 1
-            position_ids[0, row, where] = np.arange(sample.num_tokens)
-            placed = build_position_ids(
-                sample.layout, self._rule.rope, tokens_per_second=self._rule.tokens_per_second
-            )
-            position_ids[1:, row, where] = placed.position_ids
             for key, tensor in load_pixels(sample, self._processor).items():
                 pixels.setdefault(key, []).append(tensor)
         if self._rule.rope.temporal_rule != "seconds":
@@ -78,11 +81,6 @@ class Collator:
             "input_ids": torch.from_numpy(input_ids),
             "labels": torch.from_numpy(labels),
             "attention_mask": torch.from_numpy(mask),
-            "position_ids": torch.from_numpy(position_ids),
+            "position_ids": torch.from_numpy(placed.model_position_ids),
         }
         return batch | {key: torch.cat(pixels[key]) for key in _CONCATENATED if key in pixels}
-
-    def _columns(self, num_tokens: int, length: int) -> slice:
-        if self._padding_side == "right":
-            return slice(0, num_tokens)
-        return slice(length - num_tokens, length)

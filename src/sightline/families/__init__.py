@@ -1,6 +1,29 @@
 """One record per model family. The only room that knows a ``model_type``."""
 
-from sightline.families.record import Family, Modules, RopeLayout, Tokens
-from sightline.families.registry import FAMILIES, family_of
+from sightline.families.record import (
+    Family,
+    Modules,
+    RopeLayout,
+    RotaryLayout,
+    Tokens,
+    TrainableFamily,
+)
+from sightline.families.registry import (
+    FAMILIES,
+    TRAINABLE_FAMILIES,
+    family_of,
+    trainable_family_of,
+)
 
-__all__ = ["FAMILIES", "Family", "Modules", "RopeLayout", "Tokens", "family_of"]
+__all__ = [
+    "FAMILIES",
+    "TRAINABLE_FAMILIES",
+    "Family",
+    "Modules",
+    "RopeLayout",
+    "RotaryLayout",
+    "Tokens",
+    "TrainableFamily",
+    "family_of",
+    "trainable_family_of",
+]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sightline.families.qwen2_vl import QWEN2_VL
-from sightline.families.record import Family, RopeLayout, Tokens
+from sightline.families.record import ConfigFields, RopeLayout, Tokens, TrainableFamily
 
-QWEN2_5_VL = Family(
+QWEN2_5_VL = TrainableFamily(
     key="qwen2_5_vl",
     title="Qwen2.5-VL",
-    tokens=Tokens(),
     rope=RopeLayout(
         temporal_rule="seconds",
+        tokens_per_second=2.0,
         who_agrees="Qwen's published rope2d.py, transformers 4.49 and vLLM",
     ),
+    rotary=QWEN2_VL.rotary,
+    config=ConfigFields(tokens_per_second="vision_config.tokens_per_second"),
+    tokens=Tokens(),
     # gate, up and down are also the names of the decoder's: a bare name would hit both towers.
     modules=replace(
         QWEN2_VL.modules,

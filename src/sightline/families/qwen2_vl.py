@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.families.record import Family, Modules, RopeLayout, Tokens
+from sightline.families.record import Modules, RopeLayout, RotaryLayout, Tokens, TrainableFamily
 
 _DECODER_LINEARS = (
     "self_attn.q_proj",
@@ -14,14 +14,15 @@ _DECODER_LINEARS = (
     "mlp.down_proj",
 )
 
-QWEN2_VL = Family(
+QWEN2_VL = TrainableFamily(
     key="qwen2_vl",
     title="Qwen2-VL",
-    tokens=Tokens(),
     rope=RopeLayout(
         temporal_rule="grid_index",
         who_agrees="Qwen's published rope2d.py, transformers up to 5.0 and vLLM",
     ),
+    rotary=RotaryLayout(axes="sectioned", pairs="halves", sections=(16, 24, 24)),
+    tokens=Tokens(),
     modules=Modules(
         vision="model.visual",
         vision_blocks="model.visual.blocks",

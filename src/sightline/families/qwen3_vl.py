@@ -1,20 +1,21 @@
-"""Qwen3-VL, dense."""
+"""Qwen3-VL, dense and with experts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from sightline.families.qwen2_vl import QWEN2_VL
-from sightline.families.record import Family, RopeLayout, Tokens
+from sightline.families.record import Family, RopeLayout, RotaryLayout, Tokens, TrainableFamily
 
-QWEN3_VL = Family(
+QWEN3_VL = TrainableFamily(
     key="qwen3_vl",
     title="Qwen3-VL",
-    tokens=Tokens(),
     rope=RopeLayout(
         temporal_rule="frame_per_span",
         who_agrees="Qwen's published rope2d.py, transformers from 5.9 and vLLM",
     ),
+    rotary=RotaryLayout(axes="interleaved", pairs="halves", sections=(24, 20, 20)),
+    tokens=Tokens(),
     modules=replace(
         QWEN2_VL.modules,
         projectors=("model.visual.merger", "model.visual.deepstack_merger_list"),
@@ -24,4 +25,9 @@ QWEN3_VL = Family(
     box_space="thousandths",
     frame_rule="linspace_rounded",
     video_budget="whole_video",
+)
+
+# The decoder's experts are fused tensors, not linear layers: no plan names them yet.
+QWEN3_VL_MOE = Family(
+    key="qwen3_vl_moe", title="Qwen3-VL-MoE", rope=QWEN3_VL.rope, rotary=QWEN3_VL.rotary
 )

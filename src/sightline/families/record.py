@@ -2,13 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 TemporalRule = Literal["grid_index", "seconds", "frame_per_span"]
+AxisRule = Literal["sectioned", "interleaved", "height_width_time"]
+PairRule = Literal["halves", "neighbours"]
 BoxSpace = Literal["thousandths", "resized_pixels"]
 FrameRule = Literal["arange_truncated", "linspace_rounded"]
 VideoBudget = Literal["per_frame", "whole_video"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RopeLayout:
+    """How text, images and videos take up positions.
+
+    Attributes:
+        temporal_rule: ``grid_index``: the temporal axis counts grids (Qwen2-VL). ``seconds``: it
+            counts seconds times ``tokens_per_second``, in float32, truncated (Qwen2.5-VL).
+            ``frame_per_span``: every temporal grid of a video is a span of its own, with its
+            time written as text before it (Qwen3-VL).
+        who_agrees: Who computes the same positions, for messages.
+        spatial_merge_size: Patches per side that become one token, in released checkpoints.
+        tokens_per_second: Positions a second of video takes, in released checkpoints; None
+            where time is not scaled.
+        temporal_merge_size: Temporal grids of a video that become one, in released checkpoints.
+        takes_videos: Whether the family knows videos at all.
+        keeps_fractions: The family's own code does not truncate seconds: a fraction of a
+            position would be left, which int64 cannot hold, so such a video is refused.
+        frames_are_images: Frames of a video are written with the image placeholder, between the
+            tokens that open and close a video.
+    """
+
+    temporal_rule: TemporalRule
+    who_agrees: str
+    spatial_merge_size: int = 2
+    tokens_per_second: float | None = None
+    temporal_merge_size: int = 1
+    takes_videos: bool = True
+    keeps_fractions: bool = False
+    frames_are_images: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RotaryLayout:
+    """Which rotary frequency turns with which axis, and which two dimensions turn together.
+
+    Attributes:
+        axes: ``sectioned``: blocks of frequencies for time, height, width in turn.
+            ``interleaved``: time, height, width alternate while sections last, then time.
+            ``height_width_time``: height and width alternate, time has the slowest ones.
+        pairs: ``halves``: dimension i turns with i + rotary_dim / 2. ``neighbours``: 2i with
+            2i + 1.
+        sections: Pairs for each axis, where a configuration names none.
+    """
+
+    axes: AxisRule
+    pairs: PairRule
+    sections: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigFields:
+    """Where a checkpoint's configuration keeps what the position engine needs.
+
+    Attributes:
+        root: Path of the part that holds ``vision_config`` and the token ids; empty for the
+            configuration itself.
+        tokens_per_second: Path below ``root``, for the ``seconds`` rule.
+        temporal_merge_size: Path below ``root``, where videos are merged in time.
+    """
+
+    root: str = ""
+    tokens_per_second: str | None = None
+    temporal_merge_size: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """One family of M-RoPE models, as far as positions go.
+
+    Attributes:
+        key: Sightline's name, equal to the checkpoint's ``config.model_type``.
+        title: The name people use.
+        rope: Position rule.
+        rotary: How positions become angles.
+        config: Where the checkpoint's configuration keeps the numbers.
+        other_model_types: Further ``model_type`` that mean the same, of a part saved alone.
+    """
+
+    key: str
+    title: str
+    rope: RopeLayout
+    rotary: RotaryLayout
+    config: ConfigFields = field(default_factory=ConfigFields)
+    other_model_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,22 +135,6 @@ class Tokens:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RopeLayout:
-    """How text, images and videos take up positions.
-
-    Attributes:
-        temporal_rule: ``grid_index``: the temporal axis counts grids (Qwen2-VL). ``seconds``: it
-            counts seconds times ``tokens_per_second``, in float32, truncated (Qwen2.5-VL).
-            ``frame_per_span``: every temporal grid of a video is a span of its own, with its
-            time written as text before it (Qwen3-VL).
-        who_agrees: Who computes the same positions, for messages.
-    """
-
-    temporal_rule: TemporalRule
-    who_agrees: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Modules:
     """Where the towers are, as module paths inside the conditional-generation model.
 
@@ -93,14 +165,11 @@ class Modules:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Family:
-    """One family of M-RoPE models.
+class TrainableFamily(Family):
+    """A family that ``sightline train`` fine-tunes and verifies.
 
     Attributes:
-        key: Sightline's name, equal to the checkpoint's ``config.model_type``.
-        title: The name people use.
         tokens: Special tokens.
-        rope: Position rule.
         modules: Module paths.
         box_space: Space in which the family writes boxes.
         frame_rule: How the family's processor picks frames.
@@ -108,10 +177,7 @@ class Family:
             whole video.
     """
 
-    key: str
-    title: str
     tokens: Tokens
-    rope: RopeLayout
     modules: Modules
     box_space: BoxSpace
     frame_rule: FrameRule

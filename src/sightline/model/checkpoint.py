@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 
 from sightline.config import DataConfig, ImageConfig, VideoConfig
 from sightline.errors import ConfigError, ModelError
-from sightline.families import Family, family_of
+from sightline.families import TrainableFamily, trainable_family_of
 from sightline.geometry import FrameSampling, Patching, PixelBudget, Preprocessing
-from sightline.positions import PositionRule
+from sightline.positions import PositionRule, position_rule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class Checkpoint:
     """
 
     source: str
-    family: Family
+    family: TrainableFamily
     config: PretrainedConfig
     processor: Any
     preprocessing: Preprocessing
@@ -49,7 +49,7 @@ def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
     Raises:
         ModelError: Not there, not a known family, or its files disagree with each other.
     """
-    family = family_of(_model_type(source), source=source)
+    family = trainable_family_of(_model_type(source), source=source)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
@@ -60,7 +60,7 @@ def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
         ) from error
     if data is not None:
         _apply_budget(processor, data)
-    rule = _position_rule(config, family)
+    rule = position_rule(config, source=source)
     _refuse_disagreement(source, config, processor, rule)
     return Checkpoint(
         source=source,
@@ -122,18 +122,7 @@ def _budgeted(section: str, size: Any, limits: ImageConfig | VideoConfig) -> dic
     return {"shortest_edge": low, "longest_edge": high}
 
 
-def _position_rule(config: Any, family: Family) -> PositionRule:
-    scales_time = family.rope.temporal_rule == "seconds"
-    return PositionRule(
-        rope=family.rope,
-        image_token_id=int(config.image_token_id),
-        video_token_id=int(config.video_token_id),
-        spatial_merge_size=int(config.vision_config.spatial_merge_size),
-        tokens_per_second=float(config.vision_config.tokens_per_second) if scales_time else None,
-    )
-
-
-def _preprocessing(processor: Any, family: Family) -> Preprocessing:
+def _preprocessing(processor: Any, family: TrainableFamily) -> Preprocessing:
     image, video = processor.image_processor, processor.video_processor
     return Preprocessing(
         image_patching=_patching(image),

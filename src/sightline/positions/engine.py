@@ -1,4 +1,4 @@
-"""From a layout to M-RoPE position ids.
+"""From layouts to M-RoPE position ids.
 
 Text advances all three axes together. A vision span starts where the text before it ended and
 spreads over time, height and width; text after it continues at the maximum of all three axes
@@ -12,13 +12,15 @@ Reference: ``get_rope_index_2``, ``get_rope_index_25`` and ``get_rope_index_3`` 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from sightline.errors import LayoutError
 from sightline.families import RopeLayout
-from sightline.positions.layout import Layout, Span
+from sightline.positions.blocks import AXIS_BITS, AXIS_MASK, KEPT, TEXT, block_of
+from sightline.positions.layout import Layout
 
 
 class Positions(NamedTuple):
@@ -32,6 +34,20 @@ class Positions(NamedTuple):
 
     position_ids: np.ndarray
     rope_delta: int
+
+
+class PlacedRows(NamedTuple):
+    """Positions of rows of a batch.
+
+    Attributes:
+        model_position_ids: (4, rows, width) int64. Text row, then temporal, height and width.
+            The text row counts the tokens of a sample from 0, which tells packed samples
+            apart. Padding is 0.
+        rope_deltas: (rows, 1) int64. Of the last sample of the row.
+    """
+
+    model_position_ids: np.ndarray
+    rope_deltas: np.ndarray
 
 
 def build_position_ids(
@@ -58,53 +74,103 @@ def build_position_ids(
     >>> positions.rope_delta
     -2
     """
-    num_tokens = layout.num_tokens
-    if num_tokens == 0:
-        raise LayoutError("a layout without a token has no positions.")
-    position_ids = np.empty((3, num_tokens), dtype=np.int64)
-    start = 0  # token index
-    next_position = 0
-    for span in layout.spans:
-        stop = start + span.num_tokens
-        if span.merged_grid_thw is None:
-            position_ids[:, start:stop] = np.arange(next_position, next_position + span.num_tokens)
-            next_position += span.num_tokens
-        else:
-            t, h, w = span.merged_grid_thw
-            grid = position_ids[:, start:stop].reshape(3, t, h, w)
-            temporal = _temporal_positions(span, rope, tokens_per_second)
-            grid[0] = (next_position + temporal)[:, None, None]
-            grid[1] = np.arange(next_position, next_position + h)[None, :, None]
-            grid[2] = np.arange(next_position, next_position + w)[None, None, :]
-            next_position += max(int(temporal[-1]) + 1, h, w)
-        start = stop
-    return Positions(position_ids, next_position - num_tokens)
+    placed = place_layouts([[layout]], rope, tokens_per_second=tokens_per_second)
+    return Positions(placed.model_position_ids[1:, 0], int(placed.rope_deltas[0, 0]))
 
 
-def _temporal_positions(
-    span: Span, rope: RopeLayout, tokens_per_second: float | None
-) -> np.ndarray:
-    """Offsets of the temporal grids of a span: (t,) int64, first one 0."""
-    assert span.merged_grid_thw is not None
-    num_grids = span.merged_grid_thw[0]
-    index = np.arange(num_grids, dtype=np.int64)
-    if span.kind == "image" or rope.temporal_rule == "grid_index":
-        return index
-    if rope.temporal_rule == "frame_per_span":
-        if num_grids != 1:
-            raise LayoutError(
-                f"a video span holds {num_grids} temporal grids, but this family places every "
-                "grid as a span of its own, with its time as text before it."
+def place_layouts(
+    rows: Sequence[Sequence[Layout]],
+    rope: RopeLayout,
+    *,
+    tokens_per_second: float | None = None,
+    width: int | None = None,
+    first_columns: Sequence[int] | None = None,
+) -> PlacedRows:
+    """Position ids of a batch, from layouts alone.
+
+    Args:
+        rows: For every row its samples, one after the other. One sample a row is a padded
+            batch; several are a packed row, in which each sample starts again at 0.
+        rope: The family's position rule.
+        tokens_per_second: Positions a second of video takes, for the ``seconds`` rule.
+        width: Columns of the batch; None for the longest row.
+        first_columns: Column of the first token of every row, to pad on the left; None for 0.
+
+    Raises:
+        LayoutError: A layout is empty or does not fit the width, or a video lacks what the
+            rule needs.
+    """
+    lengths = [sum(layout.num_tokens for layout in row) for row in rows]
+    starts = first_columns or [0] * len(rows)
+    needed = max((a + b for a, b in zip(starts, lengths, strict=True)), default=0)
+    width = needed if width is None else width
+    if needed > width:
+        raise LayoutError(f"rows take {needed} columns, but the batch has {width}.")
+    # Steps between neighbours, summed up below. One column more: every span writes the step to
+    # the token after it, and the last one has no such token.
+    steps = np.full((len(rows), width + 1), TEXT, dtype=np.int64)
+    steps[:, 0] = 0
+    placed = np.empty((4, len(rows), width), dtype=np.int64)
+    counting = placed[0]
+    counting[...] = np.arange(width)
+    deltas = []
+    for row, layouts in enumerate(rows):
+        column, position, delta = starts[row], 0, 0
+        row_steps, row_counting = steps[row], counting[row]
+        if column:
+            row_steps[: column + 1] = 0
+            row_counting[:column] = 0
+        for layout in layouts:
+            start = column
+            if position:  # the sample before left off here: this one starts again at 0
+                row_steps[start] -= position * TEXT
+            position = _write_steps(
+                memoryview(row_steps[start + 1 :]), layout, rope, tokens_per_second
             )
-        return index
-    if span.seconds_per_grid is None:
+            column = start + layout.num_tokens
+            if start:
+                row_counting[start:column] = np.arange(column - start)
+            delta = position - (column - start)
+        deltas.append([delta])
+        if column < width:
+            if position:
+                row_steps[column] -= position * TEXT
+            row_steps[column + 1 :] = 0
+            row_counting[column:] = 0
+    packed = np.add.accumulate(steps, axis=1)[:, :width]
+    np.bitwise_and(packed, AXIS_MASK, out=placed[1])
+    np.right_shift(packed, 2 * AXIS_BITS, out=placed[3])
+    np.right_shift(packed, AXIS_BITS, out=packed)
+    np.bitwise_and(packed, AXIS_MASK, out=placed[2])
+    return PlacedRows(placed, np.array(deltas, dtype=np.int64).reshape(-1, 1))
+
+
+def _write_steps(
+    steps: memoryview, layout: Layout, rope: RopeLayout, tokens_per_second: float | None
+) -> int:
+    """Steps of the vision spans of one sample, where text steps are already.
+
+    Args:
+        steps: int64, from the sample's second token on: the step that leads to each token.
+        layout: The sample.
+        rope: The family's rule.
+        tokens_per_second: For the ``seconds`` rule.
+
+    Returns:
+        The position after the sample.
+    """
+    if layout.num_tokens == 0:
+        raise LayoutError("a layout without a token has no positions.")
+    position = layout.num_tokens - layout.num_vision_tokens
+    for where, span in layout.vision_spans:
+        # Most spans are images of a grid seen before, and a batch may have hundreds.
+        block = KEPT.get(span.merged_grid_thw) if span.kind == "image" else None
+        span_steps, advance = block or block_of(span, rope, tokens_per_second)
+        steps[where] = span_steps
+        position += advance
+    if position > AXIS_MASK:
         raise LayoutError(
-            f"a video of {num_grids} temporal grids has no second_per_grid_ts. Without it the "
-            "video would be placed as if a grid lasted one second."
+            f"a sample takes {position} positions, over {AXIS_MASK}: no model of these families "
+            "goes that far. Check second_per_grid_ts and the length of the sample."
         )
-    if tokens_per_second is None:
-        raise LayoutError("the model's vision_config has no tokens_per_second.")
-    # float32 and truncation as in the published code: float64 moves a grid at some frame rates.
-    seconds = np.float32(span.seconds_per_grid)
-    scaled = index.astype(np.float32) * seconds * np.float32(tokens_per_second)
-    return scaled.astype(np.int64)
+    return position

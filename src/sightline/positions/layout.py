@@ -8,8 +8,9 @@ pixel is decoded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from sightline.errors import LayoutError
@@ -38,23 +39,41 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """The spans of one sample, in order."""
+    """The spans of one sample, in order.
+
+    Attributes:
+        spans: The spans.
+        num_tokens: Length of the sample without padding.
+        num_vision_tokens: Placeholder tokens of images and videos.
+        vision_spans: Images and videos, each with the slice of its tokens.
+    """
 
     spans: tuple[Span, ...]
+    num_tokens: int = field(init=False, compare=False)
+    num_vision_tokens: int = field(init=False, compare=False)
+    vision_spans: tuple[tuple[slice, Span], ...] = field(init=False, compare=False, repr=False)
 
-    @property
-    def num_tokens(self) -> int:
-        """Length of the sample without padding."""
-        return sum(span.num_tokens for span in self.spans)
-
-    @property
-    def num_vision_tokens(self) -> int:
-        """Placeholder tokens of images and videos."""
-        return sum(span.num_tokens for span in self.spans if span.kind != "text")
+    def __post_init__(self) -> None:
+        start, num_vision_tokens, vision = 0, 0, []
+        for span in self.spans:
+            stop = start + span.num_tokens
+            if span.kind != "text":
+                vision.append((slice(start, stop), span))
+                num_vision_tokens += span.num_tokens
+            start = stop
+        object.__setattr__(self, "num_tokens", start)
+        object.__setattr__(self, "num_vision_tokens", num_vision_tokens)
+        object.__setattr__(self, "vision_spans", tuple(vision))
 
 
 def text_span(num_tokens: int) -> Span:
-    """A run of text."""
+    """A run of text.
+
+    Raises:
+        LayoutError: The number of tokens is negative.
+    """
+    if num_tokens < 0:
+        raise LayoutError(f"a text of {num_tokens} tokens: the number must not be negative.")
     return Span(kind="text", num_tokens=num_tokens)
 
 
@@ -63,6 +82,7 @@ def vision_span(
     grid_thw: Iterable[int],
     *,
     spatial_merge_size: int,
+    temporal_merge_size: int = 1,
     seconds_per_grid: float | None = None,
 ) -> Span:
     """A run of placeholders for one image, one video, or one frame group of a video.
@@ -71,10 +91,12 @@ def vision_span(
         kind: image or video.
         grid_thw: (t, h, w) in raw patches, before merging.
         spatial_merge_size: Patches per side that become one token.
+        temporal_merge_size: Temporal grids of a video that become one; a single grid stays.
         seconds_per_grid: Seconds between temporal grids, for families that scale time.
 
     Raises:
-        LayoutError: The grid is not three positive numbers, or does not divide by the merge.
+        LayoutError: The grid is not three positive numbers, does not divide by the merge, or
+            the seconds are not a positive number.
     """
     grid = tuple(int(side) for side in grid_thw)
     if len(grid) != 3 or min(grid) < 1:
@@ -84,6 +106,17 @@ def vision_span(
         raise LayoutError(
             f"{kind} grid {grid}: height {h} and width {w} in patches must both divide by "
             f"spatial_merge_size {spatial_merge_size}."
+        )
+    if kind == "video" and t > 1:
+        if t % temporal_merge_size:
+            raise LayoutError(
+                f"video grid {grid}: {t} temporal grids must divide by temporal_merge_size "
+                f"{temporal_merge_size}."
+            )
+        t //= temporal_merge_size
+    if seconds_per_grid is not None and not 0 < seconds_per_grid < math.inf:
+        raise LayoutError(
+            f"a {kind} with {seconds_per_grid} seconds per grid: it must be a positive number."
         )
     merged = (t, h // spatial_merge_size, w // spatial_merge_size)
     return Span(

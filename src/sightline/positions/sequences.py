@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from sightline.errors import LayoutError
-from sightline.families import RopeLayout
-from sightline.positions.engine import build_position_ids
-from sightline.positions.layout import GridThw, Layout, Span, text_span, vision_span
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PositionRule:
-    """What the engine must know of one checkpoint.
-
-    Attributes:
-        rope: The family's rule.
-        image_token_id: Placeholder id of a merged image patch.
-        video_token_id: Placeholder id of a merged video patch.
-        spatial_merge_size: Patches per side that become one token.
-        tokens_per_second: Positions a second of video takes; None where time is not scaled.
-    """
-
-    rope: RopeLayout
-    image_token_id: int
-    video_token_id: int
-    spatial_merge_size: int
-    tokens_per_second: float | None = None
+from sightline.positions.engine import place_layouts
+from sightline.positions.layout import Layout
+from sightline.positions.reading import Grids, Reader, Seconds, image_media, video_media
+from sightline.positions.rule import PositionRule
 
 
 class BatchPositions(NamedTuple):
-    """Positions of a padded batch.
+    """Positions of a padded or packed batch.
 
     Attributes:
         model_position_ids: (4, batch, seq) int64. Text row, then t, h, w. Padding is 0.
-        rope_deltas: (batch, 1) int64. Maximum position plus one, minus the unpadded length.
+        rope_deltas: (batch, 1) int64. Maximum position plus one, minus the unpadded length; of
+            the last sample in a packed row.
     """
 
     model_position_ids: torch.Tensor
@@ -55,8 +37,9 @@ def place_batch(
     image_grid_thw: torch.Tensor | None = None,
     video_grid_thw: torch.Tensor | None = None,
     second_per_grid_ts: torch.Tensor | Sequence[float] | None = None,
+    cu_seqlens: torch.Tensor | Sequence[int] | None = None,
 ) -> BatchPositions:
-    """Positions of a batch, padded on either side.
+    """Positions of a batch, padded on either side, or of one packed row.
 
     Args:
         input_ids: (batch, seq) int64.
@@ -65,38 +48,94 @@ def place_batch(
         image_grid_thw: (num_images, 3) int64, raw patches, in the order of the placeholders.
         video_grid_thw: (num_videos, 3) int64, raw patches, in the order of the placeholders.
         second_per_grid_ts: (num_videos,) seconds, for families that scale time.
+        cu_seqlens: (num_samples + 1,) where the samples of one packed row begin and end, from
+            0 to seq; None for one sample a row.
 
     Raises:
         LayoutError: Placeholders and grids do not match, told per row.
     """
-    images = iter(_grid_rows(image_grid_thw))
-    videos = iter(_video_rows(video_grid_thw, second_per_grid_ts, rule))
     ids = input_ids.detach().cpu().numpy()
-    mask = np.ones(ids.shape, bool)
-    if attention_mask is not None:
-        mask = attention_mask.detach().cpu().numpy().astype(bool)
-    placed = np.zeros((4, *ids.shape), dtype=np.int64)
-    deltas = np.zeros((ids.shape[0], 1), dtype=np.int64)
-    for row, (row_ids, row_mask) in enumerate(zip(ids, mask, strict=True)):
-        layout = _layout_of_row(row_ids[row_mask], images, videos, rule, f"row {row}: ")
-        position_ids, deltas[row, 0] = build_position_ids(
-            layout, rule.rope, tokens_per_second=rule.tokens_per_second
+    if ids.ndim != 2:
+        raise LayoutError(f"input_ids of shape {ids.shape}: a batch is (batch, seq).")
+    mask = None if attention_mask is None else attention_mask.detach().cpu().numpy().astype(bool)
+    if mask is not None and mask.shape != ids.shape:
+        raise LayoutError(
+            f"input_ids of shape {ids.shape}, but attention_mask of shape {mask.shape}."
         )
-        placed[0, row, row_mask] = np.arange(layout.num_tokens)
-        placed[1:, row, row_mask] = position_ids
-    _refuse_left_over(images, "image")
-    _refuse_left_over(videos, "video")
+    reader = Reader(
+        image_media(image_grid_thw), video_media(video_grid_thw, second_per_grid_ts, rule), rule
+    )
+    kept: list[np.ndarray] = []
+    if cu_seqlens is None:
+        kept = [row if mask is None else row[mask[index]] for index, row in enumerate(ids)]
+        rows = [[reader.read(row, f"row {index}: ")] for index, row in enumerate(kept)]
+    else:
+        rows = [_packed_row(ids, mask, cu_seqlens, reader)]
+    reader.refuse_left_over()
+    placed = place_layouts(
+        rows, rule.rope, tokens_per_second=rule.tokens_per_second, width=ids.shape[1]
+    )
+    positions = placed.model_position_ids
+    if mask is not None and cu_seqlens is None and not mask.all():
+        positions = np.zeros_like(positions)
+        for index, row in enumerate(kept):
+            positions[:, index, mask[index]] = placed.model_position_ids[:, index, : len(row)]
     device = input_ids.device
-    return BatchPositions(torch.from_numpy(placed).to(device), torch.from_numpy(deltas).to(device))
+    return BatchPositions(
+        torch.from_numpy(positions).to(device), torch.from_numpy(placed.rope_deltas).to(device)
+    )
+
+
+def get_rope_index(
+    input_ids: torch.Tensor,
+    mm_token_type_ids: torch.Tensor | None = None,
+    image_grid_thw: torch.Tensor | None = None,
+    video_grid_thw: torch.Tensor | None = None,
+    second_per_grid_ts: torch.Tensor | Sequence[float] | None = None,
+    attention_mask: torch.Tensor | None = None,
+    *,
+    rule: PositionRule,
+    **_unused: object,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """In the place of transformers' method of this name.
+
+        rule = position_rule(model.config)
+        model.model.get_rope_index = functools.partial(get_rope_index, rule=rule)
+
+    Args:
+        input_ids: (batch, seq) int64.
+        mm_token_type_ids: Not needed, because the ids say it: taken for the signature's sake.
+        image_grid_thw: (num_images, 3) int64, raw patches.
+        video_grid_thw: (num_videos, 3) int64, raw patches.
+        second_per_grid_ts: (num_videos,) seconds, for families that scale time.
+        attention_mask: (batch, seq), 1 for tokens and 0 for padding.
+        rule: The checkpoint's rule, from `position_rule`.
+        _unused: transformers hands over every keyword of the call.
+
+    Returns:
+        ``position_ids`` (3, batch, seq) int64, padding 0, and ``rope_deltas`` (batch, 1) int64.
+
+    Raises:
+        LayoutError: Placeholders and grids do not match, told per row.
+    """
+    placed = place_batch(
+        input_ids,
+        rule,
+        attention_mask=attention_mask,
+        image_grid_thw=image_grid_thw,
+        video_grid_thw=video_grid_thw,
+        second_per_grid_ts=second_per_grid_ts,
+    )
+    return placed.model_position_ids[1:], placed.rope_deltas
 
 
 def layout_of_ids(
     input_ids: Sequence[int] | np.ndarray,
     rule: PositionRule,
     *,
-    image_grid_thw: Sequence[GridThw] = (),
-    video_grid_thw: Sequence[GridThw] = (),
-    second_per_grid_ts: Sequence[float] | None = None,
+    image_grid_thw: Grids = (),
+    video_grid_thw: Grids = (),
+    second_per_grid_ts: Seconds | None = None,
     where: str = "",
 ) -> Layout:
     """The layout of one unpadded sample, every placeholder accounted for.
@@ -112,100 +151,30 @@ def layout_of_ids(
     Raises:
         LayoutError: Placeholders and grids do not match; both numbers are named.
     """
-    images = iter(list(image_grid_thw))
-    videos = iter(_video_rows(video_grid_thw, second_per_grid_ts, rule))
-    layout = _layout_of_row(np.asarray(input_ids), images, videos, rule, where)
-    _refuse_left_over(images, "image", where)
-    _refuse_left_over(videos, "video", where)
+    try:
+        videos = video_media(video_grid_thw, second_per_grid_ts, rule)
+        reader = Reader(image_media(image_grid_thw), videos, rule)
+    except LayoutError as error:
+        raise LayoutError(f"{where}{error}") from None
+    layout = reader.read(np.asarray(input_ids), where)
+    reader.refuse_left_over(where)
     return layout
 
 
-_VideoRow = tuple[GridThw, float | None]
-
-
-def _grid_rows(grids: torch.Tensor | None) -> list[GridThw]:
-    if grids is None:
-        return []
-    return [(int(t), int(h), int(w)) for t, h, w in grids.tolist()]
-
-
-def _video_rows(
-    grids: torch.Tensor | Sequence[GridThw] | None,
-    seconds: torch.Tensor | Sequence[float] | None,
-    rule: PositionRule,
-) -> list[_VideoRow]:
-    """Videos as spans: one per video, or one per temporal grid where the family wants that."""
-    rows = _grid_rows(grids) if isinstance(grids, torch.Tensor) else list(grids or ())
-    if rule.rope.temporal_rule == "frame_per_span":
-        return [((1, h, w), None) for t, h, w in rows for _ in range(t)]
-    if rule.rope.temporal_rule == "grid_index" or not rows:
-        return [(grid, None) for grid in rows]
-    if seconds is None:
-        raise LayoutError(
-            f"{len(rows)} videos but no second_per_grid_ts. Pass what the processor returned: "
-            "without it every video would be placed as if a grid lasted one second."
-        )
-    values = seconds.tolist() if isinstance(seconds, torch.Tensor) else list(seconds)
-    if len(values) != len(rows):
-        raise LayoutError(f"{len(rows)} videos but {len(values)} values in second_per_grid_ts.")
-    return [(grid, float(value)) for grid, value in zip(rows, values, strict=True)]
-
-
-def _layout_of_row(
+def _packed_row(
     ids: np.ndarray,
-    images: Iterator[GridThw],
-    videos: Iterator[_VideoRow],
-    rule: PositionRule,
-    where: str,
-) -> Layout:
-    kinds = np.where(ids == rule.image_token_id, 1, np.where(ids == rule.video_token_id, 2, 0))
-    edges = np.flatnonzero(np.diff(kinds)) + 1
-    bounds = np.concatenate(([0], edges, [len(ids)]))
-    spans: list[Span] = []
-    for start, stop in itertools.pairwise(bounds.tolist()):
-        length = stop - start
-        if length == 0:
-            continue
-        if kinds[start] == 0:
-            spans.append(text_span(length))
-        elif kinds[start] == 1:
-            rows = ((grid, None) for grid in images)
-            spans.extend(_vision_run("image", length, rows, rule, f"{where}token {start}: "))
-        else:
-            spans.extend(_vision_run("video", length, videos, rule, f"{where}token {start}: "))
-    return Layout(spans=tuple(spans))
-
-
-def _vision_run(
-    kind: str, length: int, rows: Iterator[_VideoRow], rule: PositionRule, where: str
-) -> Iterator[Span]:
-    """Grids that fill a run of placeholders exactly; media may follow each other directly."""
-    left = length
-    while left > 0:
-        row = next(rows, None)
-        if row is None:
-            raise LayoutError(
-                f"{where}{left} {kind} placeholders have no grid: there are more placeholders "
-                f"than {kind}_grid_thw accounts for."
-            )
-        span = vision_span(
-            "image" if kind == "image" else "video",
-            row[0],
-            spatial_merge_size=rule.spatial_merge_size,
-            seconds_per_grid=row[1],
-        )
-        if span.num_tokens > left:
-            raise LayoutError(
-                f"{where}{left} {kind} placeholders, but the grid {row[0]} stands for "
-                f"{span.num_tokens} tokens. Placeholders were cut, or belong to another {kind}."
-            )
-        left -= span.num_tokens
-        yield span
-
-
-def _refuse_left_over(rows: Iterator[object], kind: str, where: str = "") -> None:
-    left = sum(1 for _ in rows)
-    if left:
+    mask: np.ndarray | None,
+    cu_seqlens: torch.Tensor | Sequence[int],
+    reader: Reader,
+) -> list[Layout]:
+    bounds = [int(bound) for bound in cu_seqlens]
+    if ids.shape[0] != 1 or (mask is not None and not mask.all()):
         raise LayoutError(
-            f"{where}{left} more {kind} grids than the placeholders of the sequence account for."
+            f"cu_seqlens with a batch of {ids.shape[0]} rows or with padding: a packed batch is "
+            "one row without padding."
         )
+    rising = all(a < b for a, b in itertools.pairwise(bounds))
+    if len(bounds) < 2 or not rising or bounds[0] != 0 or bounds[-1] != ids.shape[1]:
+        raise LayoutError(f"cu_seqlens {bounds} do not rise from 0 to {ids.shape[1]} tokens.")
+    pairs = itertools.pairwise(bounds)
+    return [reader.read(ids[0, a:b], f"sample {n}: ") for n, (a, b) in enumerate(pairs)]

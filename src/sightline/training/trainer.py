@@ -20,7 +20,7 @@ from transformers import Trainer
 
 from sightline.config import TrainingConfig
 from sightline.data import EncodedSample
-from sightline.families import Family
+from sightline.families import TrainableFamily
 from sightline.training.loss import model_loss
 from sightline.tuning import learning_rate_of, named_parameters, place_of
 
@@ -49,7 +49,7 @@ class SightlineTrainer(Trainer):
     """
 
     def __init__(
-        self, *, model: nn.Module, family: Family, training: TrainingConfig, **trainer: Any
+        self, *, model: nn.Module, family: TrainableFamily, training: TrainingConfig, **trainer: Any
     ) -> None:
         super().__init__(model=model, **trainer)
         self._planned = model

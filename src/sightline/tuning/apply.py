@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sightline.errors import PlanError
-from sightline.families import Family
+from sightline.families import TrainableFamily
 from sightline.tuning.plan import TuningPlan
 from sightline.tuning.towers import place_of
 
@@ -87,7 +87,7 @@ def named_parameters(model: nn.Module) -> list[NamedParameter]:
     return found
 
 
-def refuse_unlike_plan(model: nn.Module, plan: TuningPlan, family: Family) -> None:
+def refuse_unlike_plan(model: nn.Module, plan: TuningPlan, family: TrainableFamily) -> None:
     """Compare what will train with what the plan says.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import nn
 
 from sightline.config import TuningConfig
 from sightline.errors import PlanError
-from sightline.families import Family
+from sightline.families import TrainableFamily
 from sightline.tuning.towers import TOWERS, Tower, place_of
 
 Mode = Literal["freeze", "lora", "full"]
@@ -43,7 +43,7 @@ class TuningPlan:
         return bool(self.lora_modules)
 
 
-def resolve_plan(model: nn.Module, family: Family, tuning: TuningConfig) -> TuningPlan:
+def resolve_plan(model: nn.Module, family: TrainableFamily, tuning: TuningConfig) -> TuningPlan:
     """Resolve a tuning configuration against a model.
 
     Args:
@@ -78,7 +78,7 @@ def resolve_plan(model: nn.Module, family: Family, tuning: TuningConfig) -> Tuni
     )
 
 
-def ties_head(model: nn.Module, family: Family) -> bool:
+def ties_head(model: nn.Module, family: TrainableFamily) -> bool:
     """Whether head and token embedding are one weight, read off the model itself."""
     modules = family.modules
     return (
@@ -103,7 +103,9 @@ def _refuse_tied(modes: Mapping[Tower, Mode]) -> None:
         )
 
 
-def _lora_modules(model: nn.Module, family: Family, modes: Mapping[Tower, Mode]) -> list[str]:
+def _lora_modules(
+    model: nn.Module, family: TrainableFamily, modes: Mapping[Tower, Mode]
+) -> list[str]:
     """Linear layers of the towers under LoRA, checked against what the model has."""
     modules = family.modules
     known = dict(model.named_modules())
@@ -137,7 +139,9 @@ def _lora_modules(model: nn.Module, family: Family, modes: Mapping[Tower, Mode])
     return names
 
 
-def _full_modules(model: nn.Module, family: Family, modes: Mapping[Tower, Mode]) -> list[str]:
+def _full_modules(
+    model: nn.Module, family: TrainableFamily, modes: Mapping[Tower, Mode]
+) -> list[str]:
     """The modules that hold the parameters of towers tuned in full, each parameter once."""
     prefixes = {
         "vision": family.modules.vision,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from sightline.config import TrainingConfig
-from sightline.families import Family
+from sightline.families import TrainableFamily
 from sightline.tuning.apply import named_parameters
 from sightline.tuning.plan import TuningPlan
 from sightline.tuning.towers import TOWERS, Place, Tower, place_of
@@ -47,7 +47,7 @@ def learning_rate_of(tower: Tower, training: TrainingConfig) -> float:
 
 
 def plan_rows(
-    model: nn.Module, plan: TuningPlan, family: Family, training: TrainingConfig
+    model: nn.Module, plan: TuningPlan, family: TrainableFamily, training: TrainingConfig
 ) -> list[PlanRow]:
     """The table of a planned model, towers in the order of the data's flow."""
     counts: dict[Place, list[int]] = {}

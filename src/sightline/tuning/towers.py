@@ -39,8 +39,8 @@ def place_of(name: str, modules: Modules) -> Place:
     Raises:
         ValueError: The name is in no tower, so the family's record does not fit the model.
 
-    >>> from sightline.families import FAMILIES
-    >>> place_of("model.visual.merger.mlp.0.weight", FAMILIES["qwen2_5_vl"].modules)
+    >>> from sightline.families import TRAINABLE_FAMILIES
+    >>> place_of("model.visual.merger.mlp.0.weight", TRAINABLE_FAMILIES["qwen2_5_vl"].modules)
     Place(tower='projector', block='merger')
     """
     for projector in modules.projectors:
