@@ -1,4 +1,4 @@
-"""From token ids and grids to layouts: every placeholder gets its grid, or a message says why not."""
+"""From token ids and grids to layouts: every placeholder gets its grid, or is refused."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from sightline.data import EncodedSample
 from sightline.data.conversation import Conversation, Message, Origin, TextPart
 from sightline.evaluation import Answer, answer_text, last_answer, same_answer
-from sightline.families import FAMILIES
+from sightline.families import TRAINABLE_FAMILIES
 from sightline.positions import Layout, Span
 
 TOLERANCE = 1e-3
@@ -94,7 +94,7 @@ def test_the_last_answer_may_touch_both_ends(labels: list[int], answer: list[int
 
 def test_the_words_of_an_answer_leave_out_the_closing_token_alone(tiny_folder) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder("qwen2_5_vl"))
-    tokens = FAMILIES["qwen2_5_vl"].tokens
+    tokens = TRAINABLE_FAMILIES["qwen2_5_vl"].tokens
     words = tokenizer("It shows 3 shapes.").input_ids
     closing, stop = tokenizer.convert_tokens_to_ids([tokens.turn_end, tokens.end_of_text])
     for ids in (words, [*words, closing], [*words, stop]):

@@ -8,7 +8,7 @@ from transformers import AutoModelForImageTextToText
 
 from sightline.config import TuningConfig
 from sightline.errors import PlanError
-from sightline.families import FAMILIES
+from sightline.families import TRAINABLE_FAMILIES
 from sightline.model import open_checkpoint
 from sightline.tuning import (
     apply_plan,
@@ -27,7 +27,7 @@ def family_and_model(request, tiny_folder):
     checkpoint = open_checkpoint(str(tiny_folder(request.param)))
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(checkpoint.config)
-    return FAMILIES[request.param], model
+    return TRAINABLE_FAMILIES[request.param], model
 
 
 def _tuning(**modes: str) -> TuningConfig:
@@ -79,7 +79,7 @@ def test_the_projector_in_full_beside_lora_on_the_language_model(family_and_mode
 
 
 def test_deepstack_mergers_are_projector() -> None:
-    modules = FAMILIES["qwen3_vl"].modules
+    modules = TRAINABLE_FAMILIES["qwen3_vl"].modules
     name = "model.visual.deepstack_merger_list.1.linear_fc1.weight"
     assert place_of(name, modules) == ("projector", "deepstack_merger_list.1")
 
