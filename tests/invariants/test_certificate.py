@@ -32,6 +32,7 @@ CHECKS = [
     "tokens.labels",
     "positions.same_as_training",
     "positions.plain_transformers",
+    "positions.conformance",
     "weights.bit_identical",
     "weights.frozen",
     "plan.gradients",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import transformers
 
+from sightline.checks.conformance import compare_family
 from sightline.checks.context import Inputs, VerifyContext
 from sightline.checks.finding import Finding
 
@@ -68,6 +69,27 @@ def plain_transformers(context: VerifyContext) -> Finding:
         if not count
         else "Serve videos with an engine that follows the published code (vLLM does), or load "
         "the model with sightline.model.follow_engine.",
+    )
+
+
+def conformance(context: VerifyContext) -> Finding:
+    """What the installed transformers does with the family's cases, in this run's data or not."""
+    result = compare_family(context.checkpoint.family)
+    compared = [case for case in result.cases if case.verdict in ("agrees", "differs", "raises")]
+    differing = result.differing
+    return Finding(
+        id="positions.conformance",
+        title="Plain transformers places this family's cases as Sightline does",
+        holds=None,
+        measured=f"{len(compared) - len(differing)} of {len(compared)} cases agree"
+        + (f"; not: {', '.join(case.case for case in differing)}" if differing else ""),
+        tolerance="-",
+        figures={"num_cases": len(compared), "num_differing": len(differing)},
+        detail="" if not differing else f"{differing[0].case}: {differing[0].meaning}.",
+        advice=""
+        if not differing
+        else "Samples of these kinds are served right by an engine that follows the published "
+        "code (vLLM does), or with sightline.model.follow_engine.",
     )
 
 

@@ -63,6 +63,7 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
     add(positions.same_as_training(context))
     # Before the checks on logits: it notes the samples that need explicit positions.
     add(positions.plain_transformers(context))
+    add(positions.conformance(context))
     add(weights.bit_identical(context))
     add(weights.frozen_unmoved(context))
     add(weights.gradients_reached(context))

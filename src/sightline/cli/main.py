@@ -155,6 +155,19 @@ def demo(
     raise SystemExit(demo_command(output))
 
 
+@app.command()
+def doctor(
+    family: Annotated[
+        list[str] | None, typer.Option("--family", help="Only this model_type; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Every case, as JSON.")] = False,
+) -> None:
+    """Compare the installed transformers with the position engine, family by family."""
+    from sightline.cli.doctor import doctor_command
+
+    raise SystemExit(doctor_command(family or [], as_json=as_json))
+
+
 def main() -> None:
     """Entry point of the ``sightline`` command."""
     app()

@@ -10,7 +10,7 @@ import torch
 
 from sightline.data.encode import IGNORE_INDEX, EncodedSample
 from sightline.data.pixels import load_pixels
-from sightline.positions import PositionRule, place_layouts
+from sightline.positions import PositionRule, place_layouts, refuse_misplaced
 
 _CONCATENATED = (
     "pixel_values",
@@ -83,4 +83,23 @@ class Collator:
             "attention_mask": torch.from_numpy(mask),
             "position_ids": torch.from_numpy(placed.model_position_ids),
         }
-        return batch | {key: torch.cat(pixels[key]) for key in _CONCATENATED if key in pixels}
+        batch |= {key: torch.cat(pixels[key]) for key in _CONCATENATED if key in pixels}
+        self._refuse_misplaced(batch, samples)
+        return batch
+
+    def _refuse_misplaced(
+        self, batch: dict[str, torch.Tensor], samples: Sequence[EncodedSample]
+    ) -> None:
+        """Hold the batch, as the model would see it, against every sample's own media."""
+        refuse_misplaced(
+            batch["input_ids"],
+            batch["position_ids"],
+            self._rule,
+            attention_mask=batch["attention_mask"],
+            image_grid_thw=batch.get("image_grid_thw"),
+            video_grid_thw=batch.get("video_grid_thw"),
+            second_per_grid_ts=batch.get("second_per_grid_ts"),
+            samples=[str(sample.conversation.origin) for sample in samples],
+            num_images=[len(sample.images) for sample in samples],
+            num_videos=[len(sample.videos) for sample in samples],
+        )

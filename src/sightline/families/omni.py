@@ -13,7 +13,15 @@ from sightline.families.qwen2_5_vl import QWEN2_5_VL
 from sightline.families.qwen3_vl import QWEN3_VL
 from sightline.families.record import ConfigFields, Family, RopeLayout
 
-_THINKER = ConfigFields(root="thinker_config", tokens_per_second="position_id_per_seconds")
+_THINKER = ConfigFields(
+    root="thinker_config",
+    tokens_per_second="position_id_per_seconds",
+    released=(
+        ("audio_token_id", 151646),
+        ("vision_start_token_id", 151652),
+        ("vision_end_token_id", 151653),
+    ),
+)
 _ROPE = RopeLayout(
     temporal_rule="seconds",
     tokens_per_second=25.0,

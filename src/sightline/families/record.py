@@ -71,11 +71,14 @@ class ConfigFields:
             configuration itself.
         tokens_per_second: Path below ``root``, for the ``seconds`` rule.
         temporal_merge_size: Path below ``root``, where videos are merged in time.
+        released: Token ids that released checkpoints carry and transformers' own class has no
+            default for.
     """
 
     root: str = ""
     tokens_per_second: str | None = None
     temporal_merge_size: str | None = None
+    released: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

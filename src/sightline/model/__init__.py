@@ -5,11 +5,13 @@ from sightline.model.export import merge, save_adapter, save_merged
 from sightline.model.fingerprint import differing, fingerprint, fingerprints
 from sightline.model.load import choose_dtype, load_weights, resolve_model, skeleton
 from sightline.model.positions import follow_engine
+from sightline.model.reference import ReferenceFamily, reference_family
 from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
 
 __all__ = [
     "TINY_FAMILIES",
     "Checkpoint",
+    "ReferenceFamily",
     "choose_dtype",
     "differing",
     "fingerprint",
@@ -19,6 +21,7 @@ __all__ = [
     "make_tiny_model",
     "merge",
     "open_checkpoint",
+    "reference_family",
     "resolve_model",
     "save_adapter",
     "save_merged",

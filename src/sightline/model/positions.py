@@ -10,93 +10,130 @@ are computed by the engine before the model runs, and a call that cannot be plac
 from __future__ import annotations
 
 import functools
-from types import MethodType
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from sightline.errors import LayoutError
-from sightline.positions import PositionRule, place_batch
+from sightline.model.conversation import media_to_come
+from sightline.positions import PositionRule, place_batch, refuse_flat, refuse_misplaced
 
 _GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+_generating: ContextVar[bool] = ContextVar("generating", default=False)
 
 
-def follow_engine(model: PreTrainedModel, rule: PositionRule) -> PreTrainedModel:
+def follow_engine(
+    model: PreTrainedModel, rule: PositionRule, *, check_given: bool = True
+) -> PreTrainedModel:
     """Route ``forward`` and ``generate`` of a loaded model through the position engine.
 
     Args:
         model: A conditional-generation model, before or after PEFT wraps it.
         rule: The checkpoint's position rule.
+        check_given: Whether ``position_ids`` that a caller gives are held against the engine's,
+            value by value. It costs about a millisecond and, on a GPU, a wait for the device;
+            a trainer whose collator has checked them can leave it out.
 
     Returns:
         The same model. Its class and its weights are untouched.
     """
-
-    def prepare(self: PreTrainedModel, inputs_tensor: torch.Tensor, model_kwargs: dict[str, Any]):
-        ids = model_kwargs.get("input_ids")
-        if ids is None or ids.shape[1] == 0:
-            ids = inputs_tensor
-        if ids.is_floating_point():
-            raise LayoutError(
-                "generate was called with inputs_embeds alone: without token ids images and "
-                "videos cannot be placed. Pass input_ids."
-            )
-        placed = place_batch(
-            ids,
-            rule,
-            attention_mask=model_kwargs.get("attention_mask"),
-            **{key: model_kwargs.get(key) for key in _GRIDS},
-        )
-        # generate slices the uncached tail of these itself, also for a conversation that goes on.
-        return placed.model_position_ids
-
-    plain_forward = model.forward
+    plain_forward: Any = model.forward
+    plain_generate: Any = model.generate
 
     # An instance's forward, not a hook: PEFT calls `forward` directly and would skip a hook.
     @functools.wraps(plain_forward)
     def placed_forward(*args: Any, **kwargs: Any) -> Any:
-        positions = kwargs.get("position_ids")
-        if positions is None:
-            kwargs["position_ids"] = _place_call(kwargs, args, rule)
-        else:
-            _refuse_flat(positions)
+        if not _generating.get():
+            _place_call(args, kwargs, rule, check_given=check_given)
         return plain_forward(*args, **kwargs)
 
+    @functools.wraps(plain_generate)
+    def placed_generate(*args: Any, **kwargs: Any) -> Any:
+        kwargs = _place_generate(model, args, kwargs, rule)
+        token = _generating.set(True)
+        try:
+            return plain_generate(*args, **kwargs)
+        finally:
+            _generating.reset(token)
+
     # Attributes of the instance: set past nn.Module, which keeps only modules and tensors.
-    object.__setattr__(model, "_prepare_position_ids_for_generation", MethodType(prepare, model))
     object.__setattr__(model, "forward", placed_forward)
+    object.__setattr__(model, "generate", placed_generate)
     return model
 
 
-def _place_call(kwargs: dict[str, Any], args: tuple, rule: PositionRule) -> torch.Tensor:
-    """Positions of a forward call that came without any."""
+def _place_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], rule: PositionRule, *, check_given: bool
+) -> None:
+    """Put the positions of a forward call into its arguments, or check those that are there."""
     ids = kwargs.get("input_ids", args[0] if args else None)
+    given = kwargs.get("position_ids")
+    cache = kwargs.get("past_key_values")
+    num_cached = cache.get_seq_length() if cache is not None else 0
+    mask = kwargs.get("attention_mask")
+    inputs = {key: kwargs.get(key) for key in _GRIDS}
+    inputs["attention_mask"] = mask if mask is not None and mask.ndim == 2 else None
+    if given is not None:
+        refuse_flat(given)
+        if check_given and ids is not None and num_cached == 0:
+            refuse_misplaced(ids, given, rule, **inputs)
+        return
     if ids is None:
         raise LayoutError(
             "the model was called with inputs_embeds and without position_ids: it would place "
             "images as text. Pass input_ids, or explicit position_ids."
         )
-    cache = kwargs.get("past_key_values")
-    if cache is not None and cache.get_seq_length() > 0:
+    if num_cached > 0:
         raise LayoutError(
-            f"the model was called with {cache.get_seq_length()} cached tokens and without "
-            "position_ids: it would continue from whatever sample ran last. Pass position_ids "
-            "of the new tokens."
+            f"the model was called with {num_cached} cached tokens and without position_ids: it "
+            "would continue from whatever sample ran last. Pass position_ids of the new tokens: "
+            "the last columns of what place_batch makes of the whole sequence."
+        )
+    kwargs["position_ids"] = place_batch(ids, rule, **inputs).model_position_ids
+
+
+def _place_generate(
+    model: PreTrainedModel, args: tuple[Any, ...], kwargs: dict[str, Any], rule: PositionRule
+) -> dict[str, Any]:
+    """The arguments of a generate call with explicit positions and the media still to come."""
+    ids = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
+    if ids is None or ids.is_floating_point():
+        raise LayoutError(
+            "generate was called with inputs_embeds alone: without token ids images and videos "
+            "cannot be placed. Pass input_ids."
         )
     mask = kwargs.get("attention_mask")
-    placed = place_batch(
-        ids,
-        rule,
-        attention_mask=mask if mask is not None and mask.ndim == 2 else None,
-        **{key: kwargs.get(key) for key in _GRIDS},
-    )
-    return placed.model_position_ids
+    _refuse_wrong_padding(model, ids, mask)
+    inputs = {key: kwargs.get(key) for key in _GRIDS}
+    given = kwargs.get("position_ids")
+    if given is None:
+        placed = place_batch(ids, rule, attention_mask=mask, **inputs)
+        # generate slices the uncached tail of these itself, and counts on from the last one.
+        kwargs = kwargs | {"position_ids": placed.model_position_ids}
+    else:
+        refuse_misplaced(ids, given, rule, attention_mask=mask, **inputs)
+    cache = kwargs.get("past_key_values")
+    num_cached = 0 if cache is None else cache.get_seq_length()
+    return media_to_come(kwargs, ids, num_cached, rule) if num_cached else kwargs
 
 
-def _refuse_flat(positions: torch.Tensor) -> None:
-    if positions.ndim != 3 or positions.shape[0] not in (3, 4):
+def _refuse_wrong_padding(
+    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None
+) -> None:
+    if mask is not None:
+        rows = (mask[:, -1] == 0).nonzero().flatten().tolist()
+        if rows:
+            raise LayoutError(
+                f"generate was called with row {rows[0]} padded on the right: the answer would "
+                "follow padding. Use padding_side='left'."
+            )
+        return
+    pad = model.generation_config.pad_token_id if model.generation_config else None
+    if pad is not None and ids.shape[0] > 1 and bool((ids[:, 0] == pad).any()):
+        row = int((ids[:, 0] == pad).nonzero()[0])
         raise LayoutError(
-            f"position_ids of shape {tuple(positions.shape)}: these models take (3, batch, seq), "
-            "or (4, batch, seq) with the text row first. Anything else runs as 1-D positions."
+            f"generate was called without attention_mask, and row {row} begins with padding "
+            f"(token {pad}): it would be taken for text. Pass the processor's attention_mask."
         )

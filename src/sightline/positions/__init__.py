@@ -6,8 +6,10 @@ from sightline.positions.engine import (
     build_position_ids,
     place_layouts,
 )
+from sightline.positions.guard import refuse_flat, refuse_misplaced
 from sightline.positions.items import Image, Text, Video, mrope_positions
 from sightline.positions.layout import GridThw, Layout, Span, SpanKind, text_span, vision_span
+from sightline.positions.reading import placeholder_kinds
 from sightline.positions.rule import PositionRule, position_rule
 from sightline.positions.sequences import (
     BatchPositions,
@@ -34,7 +36,10 @@ __all__ = [
     "mrope_positions",
     "place_batch",
     "place_layouts",
+    "placeholder_kinds",
     "position_rule",
+    "refuse_flat",
+    "refuse_misplaced",
     "text_span",
     "vision_span",
 ]

@@ -111,7 +111,7 @@ def _seconds_to_positions(
         first = int(np.flatnonzero(offsets != scaled)[0])
         raise LayoutError(
             f"temporal grid {first} of a video stands at {scaled[first]:g} positions "
-            f"({span.seconds_per_grid} s a grid, {tokens_per_second:g} positions a second). This "
+            f"({span.seconds_per_grid:g} s a grid, {tokens_per_second:g} positions a second). This "
             "family's own code keeps the fraction, and positions here are whole.\nTake frames "
             "such that a grid lasts whole seconds, for example 2 frames a second."
         )

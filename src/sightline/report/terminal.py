@@ -21,7 +21,7 @@ def certificate_table(certificate: Mapping[str, Any]) -> Table:
     Args:
         certificate: The file's content.
     """
-    table = _table()
+    table = make_table()
     table.add_column("check", ratio=5)
     table.add_column("measured", ratio=5)
     table.add_column("tolerance", ratio=2)
@@ -43,7 +43,7 @@ def plan_table(plan: Mapping[str, Any]) -> Table:
     Args:
         plan: The file's content.
     """
-    table = _table(show_footer=True)
+    table = make_table(show_footer=True)
     totals = plan["totals"]
     table.add_column("tower", footer="all")
     table.add_column("block", ratio=1, overflow="fold")
@@ -78,7 +78,7 @@ def demo_table(rows: Iterable[Mapping[str, Any]]) -> Table:
         rows: For each family ``family``, ``loss``, ``num_equal``, ``control_equal``,
             ``num_samples`` and ``verdict``; ``loss`` and ``control_equal`` may be None.
     """
-    table = _table()
+    table = make_table()
     table.add_column("family", ratio=1)
     table.add_column("final loss", justify="right")
     table.add_column("exact answers", justify="right")
@@ -100,7 +100,7 @@ def _of(number: int | None, total: int) -> str:
     return "-" if number is None else f"{number} of {total}"
 
 
-def _table(*, show_footer: bool = False) -> Table:
+def make_table(*, show_footer: bool = False) -> Table:
     return Table(
         box=box.SIMPLE_HEAD,
         show_footer=show_footer,

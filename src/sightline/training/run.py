@@ -152,7 +152,9 @@ class _Run:
         self._write_inputs(resume)
         plan, family = self._plan, self._checkpoint.family
         frozen = self._frozen(model)
-        model = apply_plan(follow_engine(model, self._checkpoint.position_rule), plan)
+        model = apply_plan(
+            follow_engine(model, self._checkpoint.position_rule, check_given=False), plan
+        )
         refuse_unlike_plan(model, plan, family)
         self._write_plan(model)
         trainer = self._trainer(model)
