@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightline.errors import LayoutError
 from sightline.families import FAMILIES, TRAINABLE_FAMILIES
 from sightline.positions import (
     Layout,
@@ -14,6 +16,8 @@ from sightline.positions import (
     Span,
     build_position_ids,
     place_batch,
+    place_layouts,
+    refuse_misplaced,
     text_span,
     vision_span,
 )
@@ -107,3 +111,53 @@ def test_nothing_depends_on_padding(made: tuple[str, Layout], pad: int, left: bo
     np.testing.assert_array_equal(placed.model_position_ids[1:, 0][:, kept].numpy(), expected)
     assert placed.rope_deltas.tolist() == [[delta]]
     assert placed.model_position_ids[0, 0][kept].tolist() == list(range(len(ids)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(_layouts(), min_size=2, max_size=4), st.integers(0, 3), st.integers(0, 3))
+def test_packed_equals_separate(made: list[tuple[str, Layout]], before: int, after: int) -> None:
+    family = made[0][0]
+    layouts = [layout for key, layout in made if key == family]
+    rule = _rule(family)
+    total = sum(layout.num_tokens for layout in layouts)
+    packed = place_layouts(
+        [layouts],
+        rule.rope,
+        tokens_per_second=rule.tokens_per_second,
+        width=before + total + after,
+        first_columns=[before],
+    ).model_position_ids[:, 0]
+    start = before
+    for layout in layouts:
+        stop = start + layout.num_tokens
+        np.testing.assert_array_equal(packed[1:, start:stop], _place(family, layout).position_ids)
+        np.testing.assert_array_equal(packed[0, start:stop], np.arange(layout.num_tokens))
+        start = stop
+    assert not packed[:, :before].any()
+    assert not packed[:, start:].any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(_layouts(), st.integers(0, 40))
+def test_every_moved_position_is_refused(made: tuple[str, Layout], where: int) -> None:
+    """The guard takes the engine's positions and nothing that differs by one."""
+    family, layout = made
+    kinds = {"text": TEXT, "image": IMAGE, "video": VIDEO}
+    ids = [kinds[span.kind] for span in layout.spans for _ in range(span.num_tokens)]
+    grids: dict[str, list] = {"image": [], "video": []}
+    seconds = []
+    for _, span in layout.vision_spans:
+        t, h, w = span.merged_grid_thw or (0, 0, 0)
+        grids[span.kind].append((t, 2 * h, 2 * w))
+        if span.kind == "video":
+            seconds.append(span.seconds_per_grid)
+    placed = torch.from_numpy(_place(family, layout).position_ids)[:, None].clone()
+    check = {
+        "image_grid_thw": torch.tensor(grids["image"]) if grids["image"] else None,
+        "video_grid_thw": torch.tensor(grids["video"]) if grids["video"] else None,
+        "second_per_grid_ts": seconds if family == "qwen2_5_vl" and seconds else None,
+    }
+    refuse_misplaced(torch.tensor([ids]), placed, _rule(family), **check)
+    placed[where % 3, 0, where % len(ids)] += 1
+    with pytest.raises(LayoutError, match="row 0: token"):
+        refuse_misplaced(torch.tensor([ids]), placed, _rule(family), **check)

@@ -39,10 +39,15 @@ def media_to_come(
             continue
         to_come = _to_come(kinds == number, grids, num_cached, kind, rule)
         _cut_pixels(made, pixels_key, grids, to_come, kind)
-        made[f"{kind}_grid_thw"] = grids[to_come] if bool(to_come.any()) else None
+        made[f"{kind}_grid_thw"] = grids[to_come]
         seconds = kwargs.get("second_per_grid_ts")
         if kind == "video" and seconds is not None:
             made["second_per_grid_ts"] = torch.as_tensor(seconds)[to_come]
+        if not bool(to_come.any()):
+            for key in (f"{kind}_grid_thw", pixels_key):
+                made.pop(key, None)
+            if kind == "video":
+                made.pop("second_per_grid_ts", None)
     return made
 
 
@@ -81,9 +86,7 @@ def _cut_pixels(
         return
     patches = grids.prod(dim=-1)
     every, new = int(patches.sum()), int(patches[to_come].sum())
-    if not bool(to_come.any()):
-        made[key] = None
-    elif len(pixels) == every:
+    if len(pixels) == every:
         made[key] = pixels[torch.repeat_interleave(to_come, patches).to(pixels.device)]
     elif len(pixels) != new:
         raise LayoutError(
