@@ -100,44 +100,45 @@ def place_layouts(
         LayoutError: A layout is empty or does not fit the width, or a video lacks what the
             rule needs.
     """
-    lengths = [sum(layout.num_tokens for layout in row) for row in rows]
     starts = first_columns or [0] * len(rows)
-    needed = max((a + b for a, b in zip(starts, lengths, strict=True)), default=0)
+    needed = 0
+    for row, start in zip(rows, starts, strict=True):
+        needed = max(needed, start + sum([layout.num_tokens for layout in row]))
     width = needed if width is None else width
     if needed > width:
         raise LayoutError(f"rows take {needed} columns, but the batch has {width}.")
-    # Steps between neighbours, summed up below. One column more: every span writes the step to
-    # the token after it, and the last one has no such token.
-    steps = np.full((len(rows), width + 1), TEXT, dtype=np.int64)
-    steps[:, 0] = 0
+    # Steps between neighbours, summed up below. Every span writes the step to the token after
+    # it: behind a row's end that is the next row's first token, which is set right in its turn.
+    flat = np.full(len(rows) * width + 1, TEXT, dtype=np.int64)
+    view, steps = flat.data, flat[:-1].reshape(len(rows), width)
     placed = np.empty((4, len(rows), width), dtype=np.int64)
     counting = placed[0]
     counting[...] = np.arange(width)
     deltas = []
     for row, layouts in enumerate(rows):
         column, position, delta = starts[row], 0, 0
-        row_steps, row_counting = steps[row], counting[row]
+        base = row * width
         if column:
-            row_steps[: column + 1] = 0
-            row_counting[:column] = 0
+            steps[row, :column] = 0
+            counting[row, :column] = 0
+        view[base + column] = 0
         for layout in layouts:
             start = column
             if position:  # the sample before left off here: this one starts again at 0
-                row_steps[start] -= position * TEXT
-            position = _write_steps(
-                memoryview(row_steps[start + 1 :]), layout, rope, tokens_per_second
-            )
+                view[base + start] -= position * TEXT
             column = start + layout.num_tokens
+            tokens = view[base + start + 1 : base + column + 1]
+            position = _write_steps(tokens, layout, rope, tokens_per_second)
             if start:
-                row_counting[start:column] = np.arange(column - start)
+                counting[row, start:column] = np.arange(column - start)
             delta = position - (column - start)
         deltas.append([delta])
         if column < width:
             if position:
-                row_steps[column] -= position * TEXT
-            row_steps[column + 1 :] = 0
-            row_counting[column:] = 0
-    packed = np.add.accumulate(steps, axis=1)[:, :width]
+                view[base + column] -= position * TEXT
+            steps[row, column + 1 :] = 0
+            counting[row, column:] = 0
+    packed = np.add.accumulate(steps, axis=1, out=steps)
     np.bitwise_and(packed, AXIS_MASK, out=placed[1])
     np.right_shift(packed, 2 * AXIS_BITS, out=placed[3])
     np.right_shift(packed, AXIS_BITS, out=packed)
