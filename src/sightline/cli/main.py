@@ -155,6 +155,38 @@ def demo(
     raise SystemExit(demo_command(output))
 
 
+inspect_app = typer.Typer(help="Look at what training would see.", no_args_is_help=True)
+app.add_typer(inspect_app, name="inspect")
+
+
+@inspect_app.command("positions")
+def inspect_positions(
+    config: Annotated[
+        Path | None, typer.Argument(help="A run configuration: one of its samples is drawn.")
+    ] = None,
+    sample: Annotated[int, typer.Option(help="Which training sample, from 0.")] = 0,
+    family: Annotated[str | None, typer.Option(help="A model_type, with --layout.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help='Instead of data: "8 image:1x16x24 video:30x16x24@1.0 5".')
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also draw a picture, a PNG.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Draw time, height and width positions over a sample's tokens."""
+    from sightline.cli.inspect import positions_command
+
+    raise SystemExit(
+        positions_command(
+            config,
+            sample=sample,
+            family=family,
+            layout=layout,
+            output=output,
+            overrides=overrides or [],
+        )
+    )
+
+
 @app.command()
 def doctor(
     family: Annotated[

@@ -7,7 +7,7 @@ from sightline.positions.engine import (
     place_layouts,
 )
 from sightline.positions.guard import refuse_flat, refuse_misplaced
-from sightline.positions.items import Image, Text, Video, mrope_positions
+from sightline.positions.items import Image, Text, Video, items_layout, mrope_positions
 from sightline.positions.layout import GridThw, Layout, Span, SpanKind, text_span, vision_span
 from sightline.positions.reading import placeholder_kinds
 from sightline.positions.rule import PositionRule, position_rule
@@ -32,6 +32,7 @@ __all__ = [
     "Video",
     "build_position_ids",
     "get_rope_index",
+    "items_layout",
     "layout_of_ids",
     "mrope_positions",
     "place_batch",

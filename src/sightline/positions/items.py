@@ -104,11 +104,28 @@ def mrope_positions(
     >>> mrope_positions([Text(1), video], family="qwen3_vl").position_ids[0].tolist()
     [0, 1, 2, 3, 4, 5, 6]
     """
+    rope = _family(family).rope
+    layout = items_layout(items, family=family, spatial_merge_size=spatial_merge_size)
+    seconds = rope.tokens_per_second if tokens_per_second is None else tokens_per_second
+    return build_position_ids(layout, rope, tokens_per_second=seconds)
+
+
+def items_layout(
+    items: Iterable[Item], *, family: str, spatial_merge_size: int | None = None
+) -> Layout:
+    """The layout of a sample that is described by items.
+
+    Args:
+        items: The sample in order.
+        family: A key of `sightline.families.FAMILIES`.
+        spatial_merge_size: Patches per side that become one token; None for the family's own.
+
+    Raises:
+        LayoutError: The family is not known, or a grid does not fit it.
+    """
     record = _family(family)
     merge = record.rope.spatial_merge_size if spatial_merge_size is None else spatial_merge_size
-    spans = tuple(span for item in items for span in _spans(item, record, merge))
-    seconds = record.rope.tokens_per_second if tokens_per_second is None else tokens_per_second
-    return build_position_ids(Layout(spans=spans), record.rope, tokens_per_second=seconds)
+    return Layout(spans=tuple(span for item in items for span in _spans(item, record, merge)))
 
 
 def _family(key: str) -> Family:

@@ -67,6 +67,30 @@ def prepare_data(
     return PreparedData(train=train, eval=held_out, max_length=limit)
 
 
+def prepare_sample(config: RunConfig, checkpoint: Checkpoint, index: int) -> EncodedSample:
+    """One training sample of a run; those before it are read and not encoded.
+
+    Args:
+        config: The run's configuration.
+        checkpoint: The opened checkpoint.
+        index: Which sample, from 0, over all sources in order.
+
+    Raises:
+        ConfigError: There is no such sample.
+        DataError: The sample cannot be used.
+    """
+    structural = checkpoint.family.tokens.structural()
+    seen = 0
+    for source in expand_sources(config.data.train):
+        for conversation in read_source(
+            source, structural_tokens=structural, strip_prefix=source.strip_prefix
+        ):
+            if seen == index:
+                return make_encoder(checkpoint).encode(conversation)
+            seen += 1
+    raise ConfigError(f"--sample {index}: data.train has {seen} samples, 0 to {seen - 1}.")
+
+
 def _encode(
     sources: Sequence[Source],
     encoder: Encoder,
