@@ -53,6 +53,12 @@ RUN_BY = {
     ".venv/bin/sightline verify runs/detect": "tests/cli/test_examples.py",
     ".venv/bin/sightline verify runs/detect --control": "tests/cli/test_commands_of_docs.py",
     ".venv/bin/sightline report runs/detect": "tests/cli/test_commands_of_docs.py",
+    ".venv/bin/sightline doctor": "tests/cli/test_positions.py",
+    ".venv/bin/sightline inspect positions --family qwen2_5_vl --layout "
+    '"8 image:1x16x24 20 video:30x16x24@1.0 12" --output positions.png': (
+        "tests/cli/test_positions_of_docs.py"
+    ),
+    ".venv/bin/python examples/mrope_in_your_own_model.py": "tests/cli/test_example_mrope.py",
 }
 
 
