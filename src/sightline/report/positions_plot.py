@@ -47,18 +47,12 @@ def draw_positions(drawn: DrawnPositions) -> Figure:
     FigureCanvasAgg(figure)
     panels = figure.subplots(2 if vision else 1, 1, squeeze=False)[:, 0]
     _draw(panels[0], drawn, 0, drawn.num_tokens)
-    panels[0].set_title(drawn.title, loc="left", fontsize=12, color=_INK)
-    panels[0].legend(loc="upper left", frameon=False, fontsize=10)
-    panels[0].text(
-        0.99,
-        0.03,
-        f"{drawn.num_tokens} tokens   largest position {drawn.largest}   "
-        f"rope_delta {drawn.rope_delta}",
-        transform=panels[0].transAxes,
-        ha="right",
-        fontsize=10,
-        color=_SOFT,
+    summary = (
+        f"{drawn.num_tokens} tokens, largest position {drawn.largest} (1-D: "
+        f"{drawn.num_tokens - 1}), rope_delta {drawn.rope_delta}"
     )
+    panels[0].set_title(f"{drawn.title}\n{summary}", loc="left", fontsize=11, color=_INK)
+    panels[0].legend(loc="lower right", frameon=False, fontsize=10, ncols=4)
     if vision is not None:
         start, stop = _window(drawn, vision)
         _draw(panels[1], drawn, start, stop)
@@ -95,10 +89,10 @@ def _draw(axes: Axes, drawn: DrawnPositions, start: int, stop: int) -> None:
     # Width first: its teeth would cover the others.
     for (name, color, style), row in reversed(list(zip(_AXES, drawn.position_ids, strict=True))):
         axes.plot(tokens, row[tokens], style, color=color, lw=1.4, marker=marker, label=name)
+    # On the scale of M-RoPE: on that of 1-D positions a video would be a flat line.
     shown = drawn.position_ids[:, start:stop]
-    high = max(int(shown.max()), stop - 1) if stop - start == drawn.num_tokens else shown.max()
-    low = int(shown.min())
-    axes.set_ylim(low - 0.05 * (high - low + 1), high + 0.16 * (high - low + 1))
+    low, high = int(shown.min()), int(shown.max())
+    axes.set_ylim(low - 0.16 * (high - low + 1), high + 0.16 * (high - low + 1))
     axes.set_xlim(start - 0.5, stop - 0.5)
     axes.set_ylabel("position", fontsize=11, color=_SOFT)
     axes.grid(axis="y", color=_GRID)
