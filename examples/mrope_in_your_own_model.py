@@ -435,7 +435,7 @@ def draw(results: dict[str, Result], path: Path) -> None:
             "--" if way == "1-D" else "-",
             color=color,
             lw=2.2,
-            label=f"{way}, {WAYS[way][0]}",
+            label=way if way == WAYS[way][0] else f"{way}, {WAYS[way][0]}",
         )
         label_height = max(end, 1.09 * label_height)  # labels of near ends must not overlap
         axes.annotate(
@@ -456,7 +456,8 @@ def draw(results: dict[str, Result], path: Path) -> None:
 
 
 def dress(axes: Axes) -> None:
-    axes.text(0, GUESSING * 1.03, "guessing", color=COLORS["1-D"])
+    right = axes.get_yaxis_transform()
+    axes.text(1, GUESSING * 1.03, "guessing", color=COLORS["1-D"], ha="right", transform=right)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
