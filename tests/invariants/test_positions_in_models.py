@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -129,6 +131,18 @@ def test_an_earlier_call_leaves_nothing_behind(bench: Bench) -> None:
     _steps(model, bench.batch("video"))
     model.model.rope_deltas = torch.full((1, 1), 1234)
     torch.testing.assert_close(_steps(model, batch), before, rtol=0, atol=TOLERANCE)
+
+
+def test_a_copy_runs_with_its_own_weights(bench: Bench) -> None:
+    """A method bound to the first model would compute with the first model's weights."""
+    model, batch = bench.ours(), bench.batch("image")
+    before = _logits(model, batch)
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        copied.lm_head.weight.mul_(2.0)
+    torch.testing.assert_close(_logits(copied, batch), 2 * before, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(_steps(copied, batch)[0], 2 * before[:, -1], rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(_logits(model, batch), before, rtol=0, atol=TOLERANCE)
 
 
 def test_cached_decoding_by_hand_needs_positions(bench: Bench) -> None:

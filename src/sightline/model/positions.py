@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from contextvars import ContextVar
+from types import MethodType
 from typing import Any
 
 import torch
@@ -39,28 +40,29 @@ def follow_engine(
     Returns:
         The same model. Its class and its weights are untouched.
     """
-    plain_forward: Any = model.forward
-    plain_generate: Any = model.generate
+    kind: Any = type(model)
 
-    # An instance's forward, not a hook: PEFT calls `forward` directly and would skip a hook.
-    @functools.wraps(plain_forward)
-    def placed_forward(*args: Any, **kwargs: Any) -> Any:
+    # Methods of the instance, not hooks: PEFT calls `forward` directly and would skip a hook.
+    # They call the class's own with the instance they are bound to, so that a deep copy of the
+    # model runs with its own weights.
+    @functools.wraps(kind.forward)
+    def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         if not _generating.get():
             _place_call(args, kwargs, rule, check_given=check_given)
-        return plain_forward(*args, **kwargs)
+        return kind.forward(self, *args, **kwargs)
 
-    @functools.wraps(plain_generate)
-    def placed_generate(*args: Any, **kwargs: Any) -> Any:
-        kwargs = _place_generate(model, args, kwargs, rule)
+    @functools.wraps(kind.generate)
+    def generate(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+        kwargs = _place_generate(self, args, kwargs, rule)
         token = _generating.set(True)
         try:
-            return plain_generate(*args, **kwargs)
+            return kind.generate(self, *args, **kwargs)
         finally:
             _generating.reset(token)
 
     # Attributes of the instance: set past nn.Module, which keeps only modules and tensors.
-    object.__setattr__(model, "forward", placed_forward)
-    object.__setattr__(model, "generate", placed_generate)
+    object.__setattr__(model, "forward", MethodType(forward, model))
+    object.__setattr__(model, "generate", MethodType(generate, model))
     return model
 
 
