@@ -13,7 +13,7 @@ a probe that costs one forward pass. Then copies of the same weights are tuned o
 
     .venv/bin/python examples/mrope_in_your_own_model.py
 
-writes runs/mrope_in_your_own_model/curves.png and takes 3 minutes on 2 cores, without a GPU
+writes runs/mrope_in_your_own_model/curves.png and takes 2 to 3 minutes on 2 cores, without a GPU
 and without a download. --quick makes everything tiny, to see that it runs: its numbers mean
 nothing.
 
