@@ -37,6 +37,7 @@ class DataError(SightlineError):
             sample begins. 1-based.
         field: Path of the field inside the sample, for example ``messages[2].content``.
         fix: What to do about it.
+        code: The kind of fault, by which reports count: ``media.missing``.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class DataError(SightlineError):
         line: int | None = None,
         field: str | None = None,
         fix: str | None = None,
+        code: str = "sample.wrong",
     ) -> None:
         self.what = what
+        self.code = code
         self.file = str(file) if file is not None else None
         self.line = line
         self.field = field

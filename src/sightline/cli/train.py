@@ -23,6 +23,7 @@ class TerminalObserver:
         self._console = console
         self._status: Status | None = None
         self._stage = ""
+        self._num_read = 0
 
     def stage(self, text: str) -> None:
         """A new stage begins."""
@@ -32,27 +33,29 @@ class TerminalObserver:
             self._status = self._console.status(text)
             self._status.start()
 
-    def sample_encoded(self, count: int) -> None:
-        """One more sample is encoded."""
+    def samples_read(self, count: int) -> None:
+        """So many more samples are known."""
+        self._num_read += count
         if self._status is not None:
-            self._status.update(f"{self._stage}: {count} samples")
+            self._status.update(f"{self._stage}: {self._num_read:,} samples")
 
     def prepared(self, data: Any, checkpoint: Any) -> None:
-        """All data is encoded."""
+        """All data is measured and fitted."""
         self.close()
-        tokens = sum(sample.num_tokens for sample in data.train)
-        vision = sum(sample.layout.num_vision_tokens for sample in data.train)
-        answers = sum(sample.num_supervised_tokens for sample in data.train)
-        longest = max(sample.num_tokens for sample in data.train)
+        samples = data.train.samples
+        tokens, vision = samples.column("num_tokens"), samples.column("num_vision_tokens")
+        answers = samples.column("num_supervised_tokens")
         print_ = self._console.print
         print_(f"model   {checkpoint.family.title}, {checkpoint.source}")
         print_(
-            f"data    {len(data.train)} samples, {tokens:,} tokens: {vision:,} vision, "
-            f"{answers:,} supervised"
+            f"data    {len(samples):,} conversations, {tokens.sum():,} tokens: {vision.sum():,} "
+            f"vision, {answers.sum():,} supervised"
         )
-        print_(f"        longest {longest:,} tokens, limit {data.max_length:,}; nothing is cut")
+        print_(
+            f"        longest {tokens.max():,} tokens, limit {data.max_length:,}; nothing is cut"
+        )
         if data.eval:
-            print_(f"        {len(data.eval)} samples held out")
+            print_(f"        {len(data.eval.samples):,} conversations held out")
 
     def planned(self, record: dict[str, Any]) -> None:
         """The parameter table is known."""

@@ -1,9 +1,10 @@
 """The run configuration: frozen, validated, every key explained. No torch."""
 
-from sightline.config.data import Columns, DataConfig, ImageConfig, Source, Tags, VideoConfig
+from sightline.config.data import DataConfig, ImageConfig, Policy, VideoConfig
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
 from sightline.config.schema import RunConfig
+from sightline.config.sources import Columns, Source, SourceFormat, Tags, Template
 from sightline.config.training import TrainingConfig, VerifyConfig
 from sightline.config.tuning import LoraSettings, Mode, TuningConfig
 
@@ -13,10 +14,13 @@ __all__ = [
     "ImageConfig",
     "LoraSettings",
     "Mode",
+    "Policy",
     "Row",
     "RunConfig",
     "Source",
+    "SourceFormat",
     "Tags",
+    "Template",
     "TrainingConfig",
     "TuningConfig",
     "VerifyConfig",

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from sightline.config.base import ContradictionError, Section, key
+from sightline.config.sources import Source
+
+Policy = Literal["shrink", "split", "trim", "drop"]
 
 
 def _refuse_reversed(section: Section, what: str, low: int | None, high: int | None) -> None:
@@ -18,55 +21,6 @@ def _refuse_reversed(section: Section, what: str, low: int | None, high: int | N
             f"min_{what} is {low}, over max_{what} {high}",
             f"Lower min_{what} or raise max_{what}.",
         )
-
-
-class Columns(Section):
-    """Column names of ShareGPT rows, as LLaMA-Factory declares them."""
-
-    messages: str | None = key("conversations", "Column of the turns.")
-    images: str | None = key(None, "Column of image paths.")
-    videos: str | None = key(None, "Column of video paths.")
-    system: str | None = key(None, "Column of a system prompt.")
-
-
-class Tags(Section):
-    """Names inside the turns of ShareGPT rows, as LLaMA-Factory declares them."""
-
-    role_tag: str | None = key("from", "Key of the speaker.")
-    content_tag: str | None = key("value", "Key of the text.")
-    user_tag: str | None = key("human", "Name of the user.")
-    assistant_tag: str | None = key("gpt", "Name of the assistant.")
-    system_tag: str | None = key("system", "Name of the system.")
-
-
-class Source(Section):
-    """One data file."""
-
-    path: str = key(
-        ..., "A .json or .jsonl file, or a dataset_info.json together with name.", min_length=1
-    )
-    name: str | None = key(None, "Entry of a LLaMA-Factory dataset_info.json.")
-    format: Literal["official", "sharegpt", "openai"] | None = key(
-        None, "Shape of the rows; null or auto tells them apart by themselves."
-    )
-    media_root: str | None = key(
-        None, "Folder that media paths are relative to; null is the folder of the data file."
-    )
-    strip_prefix: str | None = key(
-        None, "Leading folders that media paths carry in the file but not on this disk."
-    )
-    columns: Columns | None = key(None, "Column names of ShareGPT rows; null for the usual ones.")
-    tags: Tags | None = key(None, "Names inside ShareGPT turns; null for the usual ones.")
-
-    @field_validator("path", "media_root", mode="before")
-    @classmethod
-    def _as_text(cls, given: Any) -> Any:
-        return os.fspath(given) if isinstance(given, os.PathLike) else given
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _auto_is_null(cls, given: Any) -> Any:
-        return None if given == "auto" else given
 
 
 class ImageConfig(Section):
@@ -126,9 +80,32 @@ class DataConfig(Section):
     eval: list[Source] = key([], "Held-out data, in the same forms.")
     max_length: int | None = key(
         None,
-        "Longest sample. A longer one is an error: nothing is cut. null is the model's limit.",
+        "Longest sample. A longer one is brought under it by fit. null is the model's limit.",
         unit="tokens",
         gt=0,
+    )
+    fit: list[Policy] = key(
+        ["shrink", "split", "trim", "drop"],
+        "What is done with a sample over max_length, tried in this order. shrink: fewer pixels for "
+        "its media. split: one conversation for each picture's turns. trim: the oldest turns go. "
+        "drop: it is left out. What none of them brings under it is a bad sample.",
+    )
+    vision_share: float = key(
+        0.5,
+        "Share of max_length that images and videos keep where text and vision are both too long.",
+        gt=0,
+        lt=1,
+    )
+    on_bad: Literal["quarantine", "stop"] = key(
+        "quarantine",
+        "A sample that cannot be used: goes to quarantine.jsonl with its reason, or ends the run.",
+    )
+    index_folder: str | None = key(
+        None,
+        "Where the index of the data is kept between runs; null is index beside the run directory.",
+    )
+    processes: int | None = key(
+        None, "Processes that read the data once; null is one a core.", unit="processes", gt=0
     )
     images: ImageConfig = key(ImageConfig(), "Pixel limits of images.")
     videos: VideoConfig = key(VideoConfig(), "Frames and pixel limits of videos.")
@@ -140,6 +117,16 @@ class DataConfig(Section):
             return given
         items = given if isinstance(given, list) else [given]
         return [{"path": item} if isinstance(item, str | os.PathLike) else item for item in items]
+
+    @field_validator("fit")
+    @classmethod
+    def _each_policy_once(cls, given: list[Policy]) -> list[Policy]:
+        twice = [policy for policy in dict.fromkeys(given) if given.count(policy) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} stands twice; name each policy once")
+        if "drop" in given[:-1]:
+            raise ValueError("drop always succeeds, so nothing after it is tried; write it last")
+        return given
 
     @field_validator("train")
     @classmethod

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sightline.config.data import Source
 from sightline.config.faults import describe
 from sightline.config.read import Lines, dump_yaml, parse_value, read_yaml
 from sightline.config.schema import RunConfig
+from sightline.config.sources import Source
 from sightline.errors import ConfigError
 
 _TINY_PREFIX = "tiny:"
@@ -68,10 +68,12 @@ def _override(values: dict[str, Any], override: str, lines: Lines) -> None:
 
 
 def _resolved(config: RunConfig, folder: Path) -> RunConfig:
+    index = config.data.index_folder
     data = config.data.model_copy(
         update={
             "train": [_absolute(source, folder) for source in config.data.train],
             "eval": [_absolute(source, folder) for source in config.data.eval],
+            "index_folder": None if index is None else str(_expanded(index)),
         }
     )
     return config.model_copy(
@@ -87,7 +89,7 @@ def _absolute(source: Source, folder: Path) -> Source:
     root = source.media_root
     return source.model_copy(
         update={
-            "path": _joined(source.path, folder),
+            "path": None if source.path is None else _joined(source.path, folder),
             "media_root": None if root is None else _joined(root, folder),
         }
     )

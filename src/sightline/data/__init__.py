@@ -1,5 +1,6 @@
 """From data files to batches."""
 
+from sightline.data.boxes import BoxWriting
 from sightline.data.collate import Collator
 from sightline.data.conversation import (
     Conversation,
@@ -10,18 +11,22 @@ from sightline.data.conversation import (
     TextPart,
     VideoPart,
 )
-from sightline.data.encode import IGNORE_INDEX, EncodedSample, Encoder, chat_messages
+from sightline.data.encode import IGNORE_INDEX, EncodedSample, Encoder, Measure, MediaLimits
 from sightline.data.media import PlannedImage, PlannedVideo
 from sightline.data.pixels import load_pixels, video_metadata
+from sightline.data.skeleton import chat_messages
 from sightline.data.sources import read_source
 
 __all__ = [
     "IGNORE_INDEX",
+    "BoxWriting",
     "Collator",
     "Conversation",
     "EncodedSample",
     "Encoder",
     "ImagePart",
+    "Measure",
+    "MediaLimits",
     "Message",
     "Origin",
     "Part",

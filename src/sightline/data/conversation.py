@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sightline.errors import DataError
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -15,17 +17,47 @@ class Origin:
     """Where a sample stands in the user's data.
 
     Attributes:
-        file: The data file.
-        line: 1-based line at which the sample begins.
-        index: 0-based index of the sample in that file.
+        file: The data file, or the name of a hub data set.
+        line: 1-based line at which the sample begins; None in tables, which have rows instead.
+        index: 0-based index of the row in that file.
+        part: 0-based index inside a row that packs several samples; None for other rows.
+        piece: 0-based index among the conversations that one sample was split into.
+        place: What names the sample in a file that is no list of samples:
+            ``images[3] (id 42)``.
     """
 
     file: Path
-    line: int
+    line: int | None
     index: int
+    part: int | None = None
+    piece: int | None = None
+    place: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        where = str(self.file) if self.line is None else f"{self.file}:{self.line}"
+        inside = self._inside()
+        return where if inside is None else f"{where} {inside}"
+
+    def error(
+        self,
+        what: str,
+        *,
+        field: str | None = None,
+        fix: str | None = None,
+        code: str = "sample.wrong",
+        kind: type[DataError] = DataError,
+    ) -> DataError:
+        """An error about this sample."""
+        inside = self._inside()
+        named = ", ".join(name for name in (inside, field) if name)
+        return kind(what, file=self.file, line=self.line, field=named or None, fix=fix, code=code)
+
+    def _inside(self) -> str | None:
+        if self.place is not None:
+            return self.place
+        if self.line is None:
+            return f"row {self.index}"
+        return None if self.part is None else f"[{self.part}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,28 +72,60 @@ class ImagePart:
     """An image inside a message.
 
     Attributes:
-        path: The image file, absolute.
+        path: The image file, absolute; a name to show where the row holds the bytes themselves.
         field: Path of the field that names it, for messages: ``images[0]``.
+        content: The bytes of the file where the row holds them; None: they are read from
+            ``path``.
     """
 
     path: Path
     field: str
+    content: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoPart:
-    """A video file inside a message.
+    """A video inside a message.
 
     Attributes:
-        path: The video file, absolute.
+        path: The video file, absolute; a name to show where the row holds the bytes themselves.
         field: Path of the field that names it, for messages: ``videos[0]``.
+        content: The bytes of the file where the row holds them.
     """
 
     path: Path
     field: str
+    content: bytes | None = None
 
 
-Part = TextPart | ImagePart | VideoPart
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxPart:
+    """A box or a point that becomes text when the size is known at which its image is seen.
+
+    Attributes:
+        numbers: x1, y1, x2, y2, or x, y.
+        space: ``pixels`` of the image file as shown, or ``unit``: 0 to 1 of each side.
+        image: 0-based index among the images of the conversation.
+        field: Path of the field that holds it: ``objects.bbox[0]``.
+        bare: Whether the box is written as a plain list of numbers in every family, because it
+            stands inside JSON.
+    """
+
+    numbers: tuple[float, ...]
+    space: Literal["pixels", "unit"]
+    image: int
+    field: str
+    bare: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferencePart:
+    """The name of an object, marked as one in the families that have tokens for it."""
+
+    text: str
+
+
+Part = TextPart | ImagePart | VideoPart | BoxPart | ReferencePart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,16 +137,23 @@ class Message:
         parts: Text, images and videos in the order in which the model sees them. Neighbouring
             text is one part.
         field: Path of the field it was read from: ``conversations[1]``.
+        is_trained: Whether the loss sees it; only answers have a choice.
     """
 
     role: Role
     parts: tuple[Part, ...]
     field: str
+    is_trained: bool = True
 
     @property
     def text(self) -> str:
-        """The text parts joined, media left out."""
+        """The text parts joined; media and boxes are left out."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def has_media(self) -> bool:
+        """Whether an image or a video stands in it."""
+        return any(isinstance(part, ImagePart | VideoPart) for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

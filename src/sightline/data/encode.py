@@ -7,21 +7,36 @@ the processor's own call (``tests/parity/test_encoding_processors.py``).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from sightline.data.conversation import Conversation, ImagePart, TextPart
+from sightline.data.boxes import BoxWriting, write_boxes
+from sightline.data.conversation import Conversation
 from sightline.data.media import PlannedImage, PlannedVideo, plan_media
+from sightline.data.text import TextEncoder, template_fault
 from sightline.errors import DataError
 from sightline.families import Tokens
-from sightline.geometry import Preprocessing
+from sightline.geometry import PixelBudget, Preprocessing
 from sightline.positions import Layout, PositionRule, layout_of_ids
 
 IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaLimits:
+    """Pixel limits of one sample, below those of the run.
+
+    Attributes:
+        image_max_pixels: Most pixels of each of its images; None for the run's limit.
+        video_max_pixels: Most pixels of each of its videos, in the family's own scope; None for
+            the run's limit.
+    """
+
+    image_max_pixels: int | None = None
+    video_max_pixels: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,13 +44,14 @@ class EncodedSample:
     """A sample as the model will see it, pixels still in their files.
 
     Attributes:
-        conversation: The parsed sample.
+        conversation: The parsed sample, its boxes written as text.
         input_ids: (seq,) int64.
         labels: (seq,) int64, unshifted. `IGNORE_INDEX` everywhere but on the assistant's words
             and the closing turn token.
         layout: Which tokens are text, which are patches of what grid.
         images: Images in the order of their placeholders.
         videos: Videos in the order of their placeholders.
+        limits: Pixel limits that hold for this sample alone.
     """
 
     conversation: Conversation
@@ -44,6 +60,7 @@ class EncodedSample:
     layout: Layout
     images: tuple[PlannedImage, ...]
     videos: tuple[PlannedVideo, ...]
+    limits: MediaLimits = MediaLimits()
 
     @property
     def num_tokens(self) -> int:
@@ -56,6 +73,39 @@ class EncodedSample:
         return int((self.labels != IGNORE_INDEX).sum())
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """What a sample costs, without its token ids.
+
+    Attributes:
+        conversation: The sample, its boxes still as boxes.
+        num_text_tokens: Tokens of text, the template's included.
+        num_image_tokens: Placeholders of images.
+        num_video_tokens: Placeholders of videos.
+        num_supervised_tokens: Tokens that the loss sees.
+        images: Its images, planned.
+        videos: Its videos, planned.
+    """
+
+    conversation: Conversation
+    num_text_tokens: int
+    num_image_tokens: int
+    num_video_tokens: int
+    num_supervised_tokens: int
+    images: tuple[PlannedImage, ...]
+    videos: tuple[PlannedVideo, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the sample."""
+        return self.num_text_tokens + self.num_vision_tokens
+
+    @property
+    def num_vision_tokens(self) -> int:
+        """Placeholders of images and videos."""
+        return self.num_image_tokens + self.num_video_tokens
+
+
 class Encoder:
     """Encodes conversations for one checkpoint.
 
@@ -64,163 +114,135 @@ class Encoder:
         tokens: The family's special tokens.
         preprocessing: Pixel budgets and frame sampling of the run.
         rule: The checkpoint's position rule.
+        boxes: How the family writes boxes.
     """
 
     def __init__(
-        self, *, processor: Any, tokens: Tokens, preprocessing: Preprocessing, rule: PositionRule
+        self,
+        *,
+        processor: Any,
+        tokens: Tokens,
+        preprocessing: Preprocessing,
+        rule: PositionRule,
+        boxes: BoxWriting,
     ) -> None:
-        self._processor = processor
-        self._tokenizer = processor.tokenizer
-        self._tokens = tokens
+        self._text = TextEncoder(
+            processor=processor,
+            tokens=tokens,
+            timestamps_in_text=preprocessing.timestamps_in_text,
+        )
         self._preprocessing = preprocessing
         self._rule = rule
-        self._answer = re.compile(
-            re.escape(f"{tokens.turn_start}assistant\n") + "(.*?)" + re.escape(tokens.turn_end),
-            re.DOTALL,
-        )
+        self._boxes = boxes
 
-    def encode(self, conversation: Conversation, *, max_length: int | None = None) -> EncodedSample:
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Pixel budgets and frame sampling of the run."""
+        return self._preprocessing
+
+    def encode(
+        self, conversation: Conversation, limits: MediaLimits = MediaLimits()
+    ) -> EncodedSample:
         """Encode a training sample.
 
         Args:
             conversation: The parsed sample, ending with an answer.
-            max_length: Longest sample allowed, tokens; None for no limit.
+            limits: Pixel limits of this sample alone.
 
         Raises:
-            DataError: Names file, line and field; also when the sample is over ``max_length``.
+            DataError: Names file, line and field.
             MediaError: An image or video cannot be used.
         """
-        images, videos = plan_media(conversation, self._preprocessing)
-        text = self._render(conversation, generation_prompt=False)
-        text = self._announce_frames(text, videos, conversation)
-        ids, offsets = self._tokenize(text)
-        labels = self._labels(text, ids, offsets, conversation)
-        ids, labels = self._expand(ids, labels, images, videos, conversation)
-        sample = EncodedSample(
-            conversation=conversation,
-            input_ids=ids,
-            labels=labels,
-            layout=self._layout(ids, images, videos, conversation),
-            images=images,
-            videos=videos,
-        )
-        if max_length is not None and sample.num_tokens > max_length:
-            raise _too_long(sample, max_length)
-        return sample
+        return self._encode(conversation, limits, generation_prompt=False)
 
-    def encode_prompt(self, conversation: Conversation) -> EncodedSample:
+    def encode_prompt(
+        self, conversation: Conversation, limits: MediaLimits = MediaLimits()
+    ) -> EncodedSample:
         """Encode the turns before the last answer, ready for generation."""
         turns = conversation.messages
         if turns[-1].role == "assistant":
             turns = turns[:-1]
-        prompt = Conversation(messages=turns, origin=conversation.origin)
-        images, videos = plan_media(prompt, self._preprocessing)
-        text = self._render(prompt, generation_prompt=True)
-        text = self._announce_frames(text, videos, prompt)
-        ids, _ = self._tokenize(text)
-        labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int64)
-        ids, labels = self._expand(ids, labels, images, videos, prompt)
-        return EncodedSample(
-            conversation=prompt,
-            input_ids=ids,
-            labels=labels,
-            layout=self._layout(ids, images, videos, prompt),
-            images=images,
-            videos=videos,
-        )
+        prompt = replace(conversation, messages=turns)
+        return self._encode(prompt, limits, generation_prompt=True)
 
-    def _render(self, conversation: Conversation, *, generation_prompt: bool) -> str:
-        return self._processor.apply_chat_template(
-            chat_messages(conversation), tokenize=False, add_generation_prompt=generation_prompt
-        )
+    @property
+    def writes_resized_pixels(self) -> bool:
+        """Whether boxes are pixels of the picture as it is seen, and change with its size."""
+        return self._boxes.space == "resized_pixels"
 
-    def _announce_frames(
-        self, text: str, videos: Sequence[PlannedVideo], conversation: Conversation
-    ) -> str:
-        """One placeholder per temporal grid, each after its time, where the family wants that."""
-        if not self._preprocessing.timestamps_in_text or not videos:
-            return text
-        tokens = self._tokens
-        frame = tokens.vision_start + tokens.video_pad + tokens.vision_end
-        pieces = text.split(tokens.video_pad)
-        if len(pieces) != len(videos) + 1:
-            raise _template_fault(conversation, "video", len(pieces) - 1, len(videos))
-        joined = pieces[0]
-        for video, after in zip(videos, pieces[1:], strict=True):
-            joined += "".join(f"<{seconds:.1f} seconds>{frame}" for seconds in video.timestamps)
-            joined += after
-        return joined
+    def measure_all(
+        self, conversations: Sequence[Conversation], limits: MediaLimits = MediaLimits()
+    ) -> list[Measure | DataError]:
+        """What each conversation costs, or why it cannot be used; the tokenizer is called once."""
+        preprocessing = self.limited(limits)
+        results: list[Measure | DataError | None] = [None] * len(conversations)
+        texts: list[str] = []
+        waiting: list[tuple[int, Conversation, Sequence[PlannedImage], Sequence[PlannedVideo]]] = []
+        for index, conversation in enumerate(conversations):
+            try:
+                images, videos = plan_media(conversation, preprocessing)
+                written = write_boxes(conversation, images, self._boxes)
+                texts.append(self._text.render(written, videos))
+                waiting.append((index, written, images, videos))
+            except DataError as fault:
+                results[index] = fault
+        all_ids = self._text.ids_of_all(texts)
+        for (index, written, images, videos), ids in zip(waiting, all_ids, strict=True):
+            try:
+                measured = self._measured(ids, written, images, videos)
+                results[index] = replace(measured, conversation=conversations[index])
+            except DataError as fault:
+                results[index] = fault
+        return [result for result in results if result is not None]
 
-    def _tokenize(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = np.asarray(encoded["input_ids"], dtype=np.int64)
-        return ids, np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    def measure(self, conversation: Conversation, limits: MediaLimits = MediaLimits()) -> Measure:
+        """What one conversation costs.
 
-    def _labels(
-        self, text: str, ids: np.ndarray, offsets: np.ndarray, conversation: Conversation
-    ) -> np.ndarray:
-        """The assistant's words and the token that closes the turn; nothing else.
-
-        Data cannot contain turn tokens (they are refused when it is read), so every match in
-        the rendered text is a turn of the template.
+        Raises:
+            DataError: It cannot be used.
         """
-        labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int64)
-        answers = [m for m in conversation.messages if m.role == "assistant"]
-        matches = list(self._answer.finditer(text))
-        if len(matches) != len(answers):
-            raise _template_fault(conversation, "assistant turn", len(matches), len(answers))
-        for match, message in zip(matches, answers, strict=True):
-            start, stop = match.start(1), match.end()
-            first = int(np.searchsorted(offsets[:, 0], start, side="left"))
-            if first > 0 and offsets[first - 1, 1] > start:
-                raise DataError(
-                    "the answer begins with white space that fuses with the line break of the "
-                    "chat template into one token; the model could never be asked for it.",
-                    file=conversation.origin.file,
-                    line=conversation.origin.line,
-                    field=message.field,
-                    fix="Remove the white space at the start of the answer.",
-                )
-            last = int(np.searchsorted(offsets[:, 0], stop, side="left"))
-            labels[first:last] = ids[first:last]
-        return labels
+        [result] = self.measure_all([conversation], limits)
+        if isinstance(result, DataError):
+            raise result
+        return result
 
-    def _expand(
-        self,
-        ids: np.ndarray,
-        labels: np.ndarray,
-        images: Sequence[PlannedImage],
-        videos: Sequence[PlannedVideo],
-        conversation: Conversation,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Repeat every placeholder for the tokens its grid takes."""
-        counts = np.ones(len(ids), dtype=np.int64)
+    def vision_tokens(
+        self, images: Sequence[PlannedImage], videos: Sequence[PlannedVideo]
+    ) -> tuple[list[int], list[int]]:
+        """Tokens of every image, and of every placeholder of the videos."""
         merge = self._rule.spatial_merge_size**2
-        image_tokens = [int(np.prod(image.grid_thw)) // merge for image in images]
+        image_tokens = [
+            image.grid_thw[0] * image.grid_thw[1] * image.grid_thw[2] // merge for image in images
+        ]
         video_tokens: list[int] = []
         for video in videos:
             t, h, w = video.grid_thw
             per_grid = h * w // merge
             split = self._preprocessing.timestamps_in_text
             video_tokens.extend([per_grid] * t if split else [per_grid * t])
-        for kind, token_id, lengths in (
-            ("image", self._rule.image_token_id, image_tokens),
-            ("video", self._rule.video_token_id, video_tokens),
-        ):
-            where = np.flatnonzero(ids == token_id)
-            if len(where) != len(lengths):
-                raise _template_fault(conversation, kind, len(where), len(lengths))
-            counts[where] = lengths
-        return np.repeat(ids, counts), np.repeat(labels, counts)
+        return image_tokens, video_tokens
 
-    def _layout(
-        self,
-        ids: np.ndarray,
-        images: Sequence[PlannedImage],
-        videos: Sequence[PlannedVideo],
-        conversation: Conversation,
-    ) -> Layout:
-        return layout_of_ids(
+    def limited(self, limits: MediaLimits) -> Preprocessing:
+        """The run's preprocessing with the limits of one sample."""
+        return limited(self._preprocessing, limits)
+
+    def _encode(
+        self, conversation: Conversation, limits: MediaLimits, *, generation_prompt: bool
+    ) -> EncodedSample:
+        images, videos = plan_media(conversation, self.limited(limits))
+        conversation = write_boxes(conversation, images, self._boxes)
+        text = self._text.render(conversation, videos, generation_prompt=generation_prompt)
+        listed = self._text.ids(text)
+        ids = np.asarray(listed, dtype=np.int64)
+        labels = np.full(len(ids), IGNORE_INDEX, dtype=np.int64)
+        if not generation_prompt:
+            for where in self._text.answers(listed, conversation):
+                labels[where] = ids[where]
+        counts = np.ones(len(ids), dtype=np.int64)
+        for token_id, lengths in self._placeholders(listed, images, videos, conversation):
+            counts[ids == token_id] = lengths
+        ids, labels = np.repeat(ids, counts), np.repeat(labels, counts)
+        layout = layout_of_ids(
             ids,
             self._rule,
             image_grid_thw=[image.grid_thw for image in images],
@@ -228,49 +250,67 @@ class Encoder:
             second_per_grid_ts=[video.seconds_per_grid for video in videos],
             where=f"{conversation.origin}: ",
         )
+        return EncodedSample(
+            conversation=conversation,
+            input_ids=ids,
+            labels=labels,
+            layout=layout,
+            images=images,
+            videos=videos,
+            limits=limits,
+        )
+
+    def _measured(
+        self,
+        ids: list[int],
+        conversation: Conversation,
+        images: Sequence[PlannedImage],
+        videos: Sequence[PlannedVideo],
+    ) -> Measure:
+        answers = self._text.answers(ids, conversation)
+        [(_, of_images), (_, of_videos)] = self._placeholders(ids, images, videos, conversation)
+        return Measure(
+            conversation=conversation,
+            num_text_tokens=len(ids) - len(of_images) - len(of_videos),
+            num_image_tokens=sum(of_images),
+            num_video_tokens=sum(of_videos),
+            num_supervised_tokens=sum(where.stop - where.start for where in answers),
+            images=tuple(images),
+            videos=tuple(videos),
+        )
+
+    def _placeholders(
+        self,
+        ids: list[int],
+        images: Sequence[PlannedImage],
+        videos: Sequence[PlannedVideo],
+        conversation: Conversation,
+    ) -> Iterator[tuple[int, list[int]]]:
+        """Ids of the placeholders with the tokens that each of them stands for."""
+        of_images, of_videos = self.vision_tokens(images, videos)
+        for kind, token_id, lengths in (
+            ("image", self._rule.image_token_id, of_images),
+            ("video", self._rule.video_token_id, of_videos),
+        ):
+            # Families that are trained have both.
+            assert token_id is not None
+            found = ids.count(token_id)
+            if found != len(lengths):
+                raise template_fault(conversation, kind, found, len(lengths))
+            yield token_id, lengths
 
 
-def chat_messages(conversation: Conversation) -> list[dict[str, Any]]:
-    """The conversation as the chat template takes it, media named by their paths."""
-    return [
-        {
-            "role": message.role,
-            "content": [
-                {"type": "text", "text": part.text}
-                if isinstance(part, TextPart)
-                else {"type": "image", "image": str(part.path)}
-                if isinstance(part, ImagePart)
-                else {"type": "video", "video": str(part.path)}
-                for part in message.parts
-            ],
-        }
-        for message in conversation.messages
-    ]
+def limited(preprocessing: Preprocessing, limits: MediaLimits) -> Preprocessing:
+    """Preprocessing with the limits of one sample; they never raise the run's own."""
+    changed = preprocessing
+    if limits.image_max_pixels is not None:
+        budget = _lowered(preprocessing.image_budget, limits.image_max_pixels)
+        changed = replace(changed, image_budget=budget)
+    if limits.video_max_pixels is not None:
+        budget = _lowered(preprocessing.video_budget, limits.video_max_pixels)
+        changed = replace(changed, video_budget=budget)
+    return changed
 
 
-def _template_fault(conversation: Conversation, kind: str, found: int, wanted: int) -> DataError:
-    return DataError(
-        f"the chat template rendered {found} {kind} placeholders or turns for a conversation "
-        f"that has {wanted}.",
-        file=conversation.origin.file,
-        line=conversation.origin.line,
-        fix="Use the chat template that belongs to the checkpoint.",
-    )
-
-
-def _too_long(sample: EncodedSample, max_length: int) -> DataError:
-    vision = sample.layout.num_vision_tokens
-    media = [(image.part.field, image.grid_thw) for image in sample.images]
-    media += [(video.part.field, video.grid_thw) for video in sample.videos]
-    largest = max(media, key=lambda item: int(np.prod(item[1])), default=None)
-    advice = f"Raise data.max_length to at least {sample.num_tokens}"
-    if largest is not None:
-        advice += f", or lower max_pixels of data.images or data.videos ({largest[0]} is largest)"
-    return DataError(
-        f"the sample takes {sample.num_tokens} tokens ({vision} of them vision), over "
-        f"max_length {max_length}. Nothing is cut: a cut would go through images or answers.",
-        file=sample.conversation.origin.file,
-        line=sample.conversation.origin.line,
-        field=largest[0] if largest is not None else None,
-        fix=f"{advice}.",
-    )
+def _lowered(budget: PixelBudget, max_pixels: int) -> PixelBudget:
+    return replace(budget, max_pixels=max(min(budget.max_pixels, max_pixels), budget.min_pixels))

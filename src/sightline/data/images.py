@@ -20,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from sightline.data.conversation import Origin
 from sightline.data.formats.media import MediaFile
+from sightline.data.headers import read_size
 
 # The limit of smart_resize in the Qwen processors, which raise beyond it.
 MAX_ASPECT_RATIO = 200
@@ -35,7 +36,11 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 
 
 def probe_image_size(
-    path: Path, *, origin: Origin | None = None, field: str | None = None
+    path: Path,
+    *,
+    origin: Origin | None = None,
+    field: str | None = None,
+    content: bytes | None = None,
 ) -> tuple[int, int]:
     """The size that ``load_image`` will have, from the header, without decoding a pixel.
 
@@ -43,6 +48,7 @@ def probe_image_size(
         path: The image file.
         origin: The sample that names it, for the message.
         field: The field that names it, for the message.
+        content: The bytes of the file, where they stand in the sample.
 
     Returns:
         Height and width in pixels, after the EXIF orientation.
@@ -50,17 +56,23 @@ def probe_image_size(
     Raises:
         MediaError: It is missing, no image, too large, of no size, or too narrow.
     """
-    file = MediaFile(path=path, origin=origin, field=field)
+    file = MediaFile(path=path, origin=origin, field=field, content=content)
+    if (size := _ordinary_size(file)) is not None:
+        return size
     with _opened(file) as image:
         width, height = image.size
-        if _orientation(image, path) in _SIDEWAYS:
+        if _orientation(image, file) in _SIDEWAYS:
             width, height = height, width
         _check_shape(image, file)
         return height, width
 
 
 def load_image(
-    path: Path, *, origin: Origin | None = None, field: str | None = None
+    path: Path,
+    *,
+    origin: Origin | None = None,
+    field: str | None = None,
+    content: bytes | None = None,
 ) -> Image.Image:
     """The image as RGB, upright, transparency over white.
 
@@ -68,6 +80,7 @@ def load_image(
         path: The image file.
         origin: The sample that names it, for the message.
         field: The field that names it, for the message.
+        content: The bytes of the file, where they stand in the sample.
 
     Raises:
         MediaError: As ``probe_image_size``, or the pixels are truncated or damaged.
@@ -76,10 +89,23 @@ def load_image(
         ``convert_to_rgb`` of transformers 5.23 after ``PIL.ImageOps.exif_transpose``, checked in
         tests/unit/data/test_images.py.
     """
-    file = MediaFile(path=path, origin=origin, field=field)
+    file = MediaFile(path=path, origin=origin, field=field, content=content)
     with _opened(file) as image:
         _check_shape(image, file)
         return _over_white(ImageOps.exif_transpose(image))
+
+
+def _ordinary_size(file: MediaFile) -> tuple[int, int] | None:
+    """The size from the first bytes; None where Pillow should look, and say what is wrong."""
+    try:
+        with file.open() as opened:
+            size = read_size(opened)
+    except (OSError, ValueError):
+        return None
+    if size is None or max(size) > MAX_ASPECT_RATIO * min(size):
+        return None
+    is_large = Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > Image.MAX_IMAGE_PIXELS
+    return None if is_large else size
 
 
 def _over_white(image: Image.Image) -> Image.Image:
@@ -93,11 +119,12 @@ def _over_white(image: Image.Image) -> Image.Image:
 @contextmanager
 def _opened(file: MediaFile) -> Iterator[Image.Image]:
     """The opened image; what goes wrong inside becomes a MediaError."""
+    code = "media.damaged"
     try:
-        with Image.open(file.path) as image:
+        with file.open() as opened, Image.open(opened) as image:
             yield image
     except FileNotFoundError as error:
-        what, cause = "does not exist.", error
+        what, cause, code = "does not exist.", error, "media.missing"
     except UnidentifiedImageError as error:
         what, cause = "is not an image that Pillow can read.", error
     except Image.DecompressionBombError as error:
@@ -109,7 +136,7 @@ def _opened(file: MediaFile) -> Iterator[Image.Image]:
     else:
         return
     fix = "Mend or replace the file, or leave the sample out."
-    raise file.error(what, fix=fix) from cause
+    raise file.error(what, fix=fix, code=code) from cause
 
 
 def _check_shape(image: Image.Image, file: MediaFile) -> None:
@@ -129,15 +156,15 @@ def _check_shape(image: Image.Image, file: MediaFile) -> None:
         fix = "Cut the picture, or leave the sample out."
     else:
         return
-    raise file.error(what, fix=fix)
+    raise file.error(what, fix=fix, code="media.shape")
 
 
-def _orientation(image: Image.Image, path: Path) -> int:
+def _orientation(image: Image.Image, file: MediaFile) -> int:
     """The EXIF orientation that ``image.size`` does not hold yet, 1 to 8."""
     if image.format == "TIFF":
         # Pillow turns TIFF files itself, and their size with them.
         return 1
-    if isinstance(image, PngImageFile) and not _has_late_metadata(path):
+    if isinstance(image, PngImageFile) and not _has_late_metadata(file):
         # PngImageFile.getexif decodes the whole picture to reach chunks behind the pixels.
         exif = Image.Image.getexif(image)
     else:
@@ -145,10 +172,10 @@ def _orientation(image: Image.Image, path: Path) -> int:
     return exif.get(ExifTags.Base.Orientation, 1)
 
 
-def _has_late_metadata(path: Path) -> bool:
+def _has_late_metadata(source: MediaFile) -> bool:
     """Whether a PNG file has chunks behind its pixels that may hold an orientation."""
     seen_pixels = False
-    with path.open("rb") as file:
+    with source.open() as file:
         file.seek(_PNG_SIGNATURE_NUM_BYTES)
         while len(header := file.read(8)) == 8:
             num_bytes, kind = struct.unpack(">I4s", header)

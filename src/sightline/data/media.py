@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sightline.data.conversation import Conversation, ImagePart, VideoPart
 from sightline.data.images import probe_image_size
-from sightline.data.videos import probe_video
-from sightline.errors import LayoutError, MediaError
+from sightline.data.videos import VideoInfo, probe_video
+from sightline.errors import DataError, LayoutError, MediaError
 from sightline.geometry import (
     Preprocessing,
     grid_timestamps,
@@ -88,9 +88,14 @@ def plan_media(
 
 
 def _plan_image(part: ImagePart, conversation: Conversation, pre: Preprocessing) -> PlannedImage:
-    with _located(part, conversation):
-        height, width = probe_image_size(part.path)
+    origin = conversation.origin
+    height, width = probe_image_size(
+        part.path, origin=origin, field=part.field, content=part.content
+    )
+    try:
         resized = resize_image(height, width, pre.image_patching, pre.image_budget)
+    except LayoutError as error:
+        raise _unusable(part, conversation, error) from error
     return PlannedImage(
         part=part,
         height=height,
@@ -101,17 +106,25 @@ def _plan_image(part: ImagePart, conversation: Conversation, pre: Preprocessing)
 
 
 def _plan_video(part: VideoPart, conversation: Conversation, pre: Preprocessing) -> PlannedVideo:
-    with _located(part, conversation):
-        info = probe_video(part.path)
-        indices = sample_frames(info.num_frames, info.fps, pre.sampling)
-        resized = resize_video(
-            len(indices),
-            info.height,
-            info.width,
-            pre.video_patching,
-            pre.video_budget,
-            scope=pre.video_budget_scope,
-        )
+    info = probe_video(
+        part.path, origin=conversation.origin, field=part.field, content=part.content
+    )
+    try:
+        return _planned_video(part, info, pre)
+    except LayoutError as error:
+        raise _unusable(part, conversation, error) from error
+
+
+def _planned_video(part: VideoPart, info: VideoInfo, pre: Preprocessing) -> PlannedVideo:
+    indices = sample_frames(info.num_frames, info.fps, pre.sampling)
+    resized = resize_video(
+        len(indices),
+        info.height,
+        info.width,
+        pre.video_patching,
+        pre.video_budget,
+        scope=pre.video_budget_scope,
+    )
     group = pre.video_patching.temporal_patch_size
     return PlannedVideo(
         part=part,
@@ -127,22 +140,9 @@ def _plan_video(part: VideoPart, conversation: Conversation, pre: Preprocessing)
     )
 
 
-class _located:  # noqa: N801 - reads as a statement
-    """Adds file, line and field of the sample to errors about its media."""
-
-    def __init__(self, part: ImagePart | VideoPart, conversation: Conversation) -> None:
-        self._part, self._origin = part, conversation.origin
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MediaError) and error.line is None:
-            what, fix = error.what, error.fix
-        elif isinstance(error, LayoutError):
-            what, fix = f"{self._part.path}: {error}", None
-        else:
-            return
-        raise MediaError(
-            what, file=self._origin.file, line=self._origin.line, field=self._part.field, fix=fix
-        ) from error
+def _unusable(
+    part: ImagePart | VideoPart, conversation: Conversation, error: LayoutError
+) -> DataError:
+    return conversation.origin.error(
+        f"{part.path}: {error}", field=part.field, code="media.shape", kind=MediaError
+    )

@@ -35,10 +35,16 @@ def load_pixels(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor
     if sample.images:
         origin = sample.conversation.origin
         pictures = [
-            load_image(image.part.path, origin=origin, field=image.part.field)
+            load_image(
+                image.part.path, origin=origin, field=image.part.field, content=image.part.content
+            )
             for image in sample.images
         ]
-        made = processor.image_processor(images=pictures, return_tensors="pt")
+        made = processor.image_processor(
+            images=pictures,
+            return_tensors="pt",
+            **_own_size(processor.image_processor, sample.limits.image_max_pixels),
+        )
         tensors["pixel_values"] = made["pixel_values"]
         tensors["image_grid_thw"] = made["image_grid_thw"]
         _refuse_changed(made["image_grid_thw"], sample.images, sample.conversation)
@@ -50,7 +56,13 @@ def load_pixels(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor
 def _video_tensors(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor]:
     origin = sample.conversation.origin
     clips = [
-        load_frames(video.part.path, video.frame_indices, origin=origin, field=video.part.field)
+        load_frames(
+            video.part.path,
+            video.frame_indices,
+            origin=origin,
+            field=video.part.field,
+            content=video.part.content,
+        )
         for video in sample.videos
     ]
     frames = [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in clips]
@@ -59,6 +71,7 @@ def _video_tensors(sample: EncodedSample, processor: Any) -> dict[str, torch.Ten
         video_metadata=[video_metadata(video) for video in sample.videos],
         do_sample_frames=False,
         return_tensors="pt",
+        **_own_size(processor.video_processor, sample.limits.video_max_pixels),
     )
     _refuse_changed(made["video_grid_thw"], sample.videos, sample.conversation)
     seconds = [video.seconds_per_grid for video in sample.videos]
@@ -67,6 +80,14 @@ def _video_tensors(sample: EncodedSample, processor: Any) -> dict[str, torch.Ten
         "video_grid_thw": made["video_grid_thw"],
         "second_per_grid_ts": torch.tensor(seconds, dtype=torch.float32),
     }
+
+
+def _own_size(part: Any, max_pixels: int | None) -> dict[str, Any]:
+    """The size argument of a sample with a limit of its own; none for the others."""
+    if max_pixels is None:
+        return {}
+    low, high = int(part.size["shortest_edge"]), int(part.size["longest_edge"])
+    return {"size": {"shortest_edge": low, "longest_edge": max(min(high, max_pixels), low)}}
 
 
 def video_metadata(video: PlannedVideo) -> VideoMetadata:
@@ -89,11 +110,11 @@ def _refuse_changed(
 ) -> None:
     for item, grid in zip(planned, grids.tolist(), strict=True):
         if tuple(grid) != item.grid_thw:
-            raise MediaError(
+            raise conversation.origin.error(
                 f"{item.part.path}: its pixels make a grid of {tuple(grid)} patches, its header "
                 f"promised {item.grid_thw}.",
-                file=conversation.origin.file,
-                line=conversation.origin.line,
                 field=item.part.field,
                 fix="The file changed while it was read, or its header is wrong: replace it.",
+                code="media.changed",
+                kind=MediaError,
             )

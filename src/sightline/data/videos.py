@@ -45,7 +45,13 @@ class VideoInfo:
     duration_seconds: float
 
 
-def probe_video(path: Path, *, origin: Origin | None = None, field: str | None = None) -> VideoInfo:
+def probe_video(
+    path: Path,
+    *,
+    origin: Origin | None = None,
+    field: str | None = None,
+    content: bytes | None = None,
+) -> VideoInfo:
     """What the header says of a video. One frame is decoded, for its rotation.
 
     A container that does not state the number of frames (Matroska, WebM) has its packets counted,
@@ -55,6 +61,7 @@ def probe_video(path: Path, *, origin: Origin | None = None, field: str | None =
         path: The video file.
         origin: The sample that names it, for the message.
         field: The field that names it, for the message.
+        content: The bytes of the file, where they stand in the sample.
 
     Raises:
         MediaError: It is missing, no video, broken, or has no frames or no frame rate.
@@ -63,7 +70,7 @@ def probe_video(path: Path, *, origin: Origin | None = None, field: str | None =
         The metadata of ``read_video_pyav`` in transformers 5.23, checked in
         tests/unit/data/test_videos.py.
     """
-    file = MediaFile(path=path, origin=origin, field=field)
+    file = MediaFile(path=path, origin=origin, field=field, content=content)
     with _opened(file) as (container, stream):
         num_frames, rate = stream.frames, stream.average_rate
         height, width = stream.height, stream.width
@@ -94,6 +101,7 @@ def load_frames(
     *,
     origin: Origin | None = None,
     field: str | None = None,
+    content: bytes | None = None,
 ) -> np.ndarray:
     """The frames at ``indices``, in that order; an index may come more than once.
 
@@ -105,6 +113,7 @@ def load_frames(
         indices: Which frames, counted from 0 in the order in which they are shown.
         origin: The sample that names the file, for the message.
         field: The field that names the file, for the message.
+        content: The bytes of the file, where they stand in the sample.
 
     Returns:
         frames: (num_frames, height, width, 3) uint8. RGB, upright.
@@ -118,7 +127,7 @@ def load_frames(
     wanted = [int(index) for index in indices]
     if not wanted or min(wanted) < 0:
         raise ValueError(f"indices must name at least one frame and none below 0, got {wanted}")
-    file = MediaFile(path=path, origin=origin, field=field)
+    file = MediaFile(path=path, origin=origin, field=field, content=content)
     places: dict[int, list[int]] = {}
     for place, index in enumerate(wanted):
         places.setdefault(index, []).append(place)
@@ -177,14 +186,17 @@ def _quarter_turns(frame: VideoFrame) -> int:
 def _opened(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its first video stream; what goes wrong inside becomes a MediaError."""
     try:
-        with av.open(str(file.path)) as container:
+        # PyAV reads a path itself, faster than through Python's files.
+        source = str(file.path) if file.content is None else file.open()
+        with av.open(source, mode="r") as container:
             if not container.streams.video:
                 raise file.error("has no video stream.", fix=_FIX)
             yield container, container.streams.video[0]
     except FileNotFoundError as error:
-        what, cause = "does not exist.", error
+        what, cause, code = "does not exist.", error, "media.missing"
     except (FFmpegError, OSError) as error:
         what, cause = f"is not a video, or is damaged: {error.strerror}.", error
+        code = "media.damaged"
     else:
         return
-    raise file.error(what, fix=_FIX) from cause
+    raise file.error(what, fix=_FIX, code=code) from cause

@@ -28,7 +28,7 @@ class ProbeSample:
     Attributes:
         index: Position in the training data, 0-based.
         file: Data file, as in the configuration.
-        line: Line of the sample.
+        line: Line of the sample; None in tables.
         messages: The conversation in the chat template's form, media by path.
         max_new_tokens: Bound on an answer to this sample.
         answer_ids: Greedy answer of the trained model, before merging.
@@ -42,7 +42,7 @@ class ProbeSample:
 
     index: int
     file: str
-    line: int
+    line: int | None
     messages: list[dict[str, Any]]
     max_new_tokens: int
     answer_ids: list[int]

@@ -24,6 +24,7 @@ QWEN2_5_VL = TrainableFamily(
         vision_lora=("attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
     ),
     box_space="resized_pixels",
+    box_text="list",
     frame_rule="arange_truncated",
     video_budget="per_frame",
 )

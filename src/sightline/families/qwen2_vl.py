@@ -36,6 +36,7 @@ QWEN2_VL = TrainableFamily(
         language_lora=_DECODER_LINEARS,
     ),
     box_space="thousandths",
+    box_text="tokens",
     frame_rule="arange_truncated",
     video_budget="per_frame",
 )

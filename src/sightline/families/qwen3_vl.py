@@ -23,6 +23,7 @@ QWEN3_VL = TrainableFamily(
         projector_lora=("linear_fc1", "linear_fc2"),
     ),
     box_space="thousandths",
+    box_text="list",
     frame_rule="linspace_rounded",
     video_budget="whole_video",
 )

@@ -9,6 +9,7 @@ TemporalRule = Literal["grid_index", "seconds", "frame_per_span"]
 AxisRule = Literal["sectioned", "interleaved", "height_width_time"]
 PairRule = Literal["halves", "neighbours"]
 BoxSpace = Literal["thousandths", "resized_pixels"]
+BoxText = Literal["tokens", "list"]
 FrameRule = Literal["arange_truncated", "linspace_rounded"]
 VideoBudget = Literal["per_frame", "whole_video"]
 
@@ -175,6 +176,7 @@ class TrainableFamily(Family):
         tokens: Special tokens.
         modules: Module paths.
         box_space: Space in which the family writes boxes.
+        box_text: Whether a box outside JSON is written with the family's box tokens or as a list.
         frame_rule: How the family's processor picks frames.
         video_budget: Whether the video processor's pixel limits hold for one frame or for the
             whole video.
@@ -183,5 +185,6 @@ class TrainableFamily(Family):
     tokens: Tokens
     modules: Modules
     box_space: BoxSpace
+    box_text: BoxText
     frame_rule: FrameRule
     video_budget: VideoBudget

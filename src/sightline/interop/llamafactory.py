@@ -123,10 +123,10 @@ def _declared(source: Source, name: str) -> Source:
     for key, value in stated.items():
         if value is not None:
             raise ConfigError(
-                f"data: {source.path} declares the {key} of {name!r}, and the run configuration "
+                f"data: {source.title} declares the {key} of {name!r}, and the run configuration "
                 f"gives {key} too.\nRemove {key}, or name the data file itself instead of name."
             )
-    declared = resolve_declaration(Path(source.path), name)
+    declared = resolve_declaration(Path(source.title), name)
     update = {
         "path": str(declared["path"]),
         "format": declared["format"],

@@ -2,6 +2,7 @@
 
 from sightline.records.atomic import (
     atomic_directory,
+    atomic_file,
     full_disk_explained,
     write_bytes,
     write_text,
@@ -15,6 +16,7 @@ __all__ = [
     "RunDirectory",
     "append_jsonl",
     "atomic_directory",
+    "atomic_file",
     "collect_versions",
     "full_disk_explained",
     "read_json",

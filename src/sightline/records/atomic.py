@@ -100,6 +100,27 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A file that appears under its name when it is whole.
+
+    Yields:
+        A name beside it, to write to. What is there is removed when writing fails.
+
+    Raises:
+        RunError: The file system refuses.
+    """
+    beside = _beside(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
 def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder that appears under its name when it is whole.
 

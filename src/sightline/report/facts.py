@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from sightline.report.ledger import LedgerSummary
 from sightline.report.quantities import (
     count_text,
     duration_text,
@@ -68,12 +67,14 @@ class DataFacts:
     Attributes:
         facts: Counts.
         fates: What became of the samples, with how many.
-        lost: Lines of the ledger whose samples did not train as they are.
+        num_changed: Samples that did not train as they are.
+        changed: Lines of the first of them.
     """
 
     facts: tuple[Fact, ...]
     fates: tuple[Fact, ...]
-    lost: tuple[Mapping[str, Any], ...]
+    num_changed: int
+    changed: tuple[Mapping[str, Any], ...]
 
 
 def verdict_of(run: RunRecords) -> Verdict:
@@ -133,30 +134,25 @@ def _num_steps(run: RunRecords) -> str:
     return count_text(int(run.curve.loss[-1][0])) if run.curve.loss else ""
 
 
-def data_facts(run: RunRecords) -> DataFacts:
+def data_facts(ledger: LedgerSummary) -> DataFacts:
     """Counts of the ledger; every sample of the input is in them."""
-    rows = run.ledger
-    fates = Counter(str(row["fate"]) for row in rows)
-
-    def total(key: str) -> int:
-        return sum(row[key] or 0 for row in rows)
-
-    files = sorted({Path(row["file"]).name for row in rows})
+    files, sums = ledger.files, ledger.sums
     counts = (
-        ("Samples", len(rows)),
-        ("Images", total("num_images")),
-        ("Videos", total("num_videos")),
-        ("Tokens", total("num_tokens")),
-        ("of images and videos", total("num_vision_tokens")),
-        ("with a loss", total("num_supervised_tokens")),
-        ("Longest sample, tokens", max((row["num_tokens"] or 0 for row in rows), default=0)),
+        ("Samples", ledger.num_samples),
+        ("Images", sums["num_images"]),
+        ("Videos", sums["num_videos"]),
+        ("Tokens", sums["num_tokens"]),
+        ("of images and videos", sums["num_image_tokens"] + sums["num_video_tokens"]),
+        ("with a loss", sums["num_supervised_tokens"]),
+        ("Longest sample, tokens", ledger.longest),
     )
     facts = [Fact(name=name, value=count_text(value)) for name, value in counts]
     shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     return DataFacts(
         facts=(Fact(name="From", value=shown), *facts),
-        fates=tuple(Fact(name=fate, value=count_text(n)) for fate, n in fates.most_common()),
-        lost=tuple(row for row in rows if row["fate"] != "trained"),
+        fates=tuple(Fact(name=fate, value=count_text(n)) for fate, n in ledger.fates),
+        num_changed=ledger.num_changed,
+        changed=ledger.shown,
     )
 
 

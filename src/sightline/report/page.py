@@ -46,7 +46,7 @@ def run_html(run: RunRecords) -> str:
             "run": run,
             "verdict": verdict_of(run),
             "facts": run_facts(run),
-            "data": data_facts(run) if run.ledger else None,
+            "data": data_facts(run.ledger) if run.ledger else None,
             "settings": setting_facts(run),
             "versions": version_facts(run),
             "chart": build_chart(run.curve, height=340),

@@ -13,6 +13,7 @@ from sightline.errors import RunError
 from sightline.families import FAMILIES
 from sightline.records import read_json, read_jsonl
 from sightline.report.curves import LossCurve, read_curve
+from sightline.report.ledger import LedgerSummary, read_ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +25,7 @@ class RunRecords:
         state: ``run.json``.
         config_text: ``config.yaml`` as it is written.
         config: The same, parsed.
-        ledger: Lines of ``ledger.jsonl``.
+        ledger: What ``ledger.jsonl`` adds up to.
         plan: ``plan.json``.
         metrics: Lines of ``metrics.jsonl``.
         certificate: ``certificate.json``.
@@ -35,7 +36,7 @@ class RunRecords:
     state: dict[str, Any]
     config_text: str
     config: dict[str, Any]
-    ledger: Sequence[dict[str, Any]]
+    ledger: LedgerSummary | None
     plan: dict[str, Any] | None
     metrics: Sequence[dict[str, Any]]
     certificate: dict[str, Any] | None
@@ -79,7 +80,7 @@ def load_run(directory: Path) -> RunRecords:
         state=_object(path / "run.json") or {},
         config_text=config_text,
         config=_parsed_config(path / "config.yaml", config_text),
-        ledger=_lines(path / "ledger.jsonl"),
+        ledger=read_ledger(path / "ledger.jsonl"),
         plan=_object(path / "plan.json"),
         metrics=_lines(path / "metrics.jsonl"),
         certificate=_object(path / "certificate.json"),

@@ -2,32 +2,77 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sightline.config import RunConfig, Source
-from sightline.data import EncodedSample, Encoder, read_source
-from sightline.errors import ConfigError
+from sightline.data import BoxWriting, EncodedSample, Encoder
+from sightline.data.fit import FitRules
+from sightline.data.index import SCHEMA_VERSION, IndexedFile, build_index, num_cores
+from sightline.data.ledger import LedgerCounts, first_fault, write_ledger
+from sightline.data.mixing import choose
+from sightline.data.plan import FitPlan, make_plan
+from sightline.data.samples import PlannedSamples
+from sightline.data.sources import SourceReader, open_source
+from sightline.errors import ConfigError, DataError
 from sightline.interop import expand_sources
 from sightline.model import Checkpoint
 
-OnSample = Callable[[int], None]
+OnSamples = Callable[[int], None]
+
+# Below this, a process more costs more than it reads.
+_MIN_BYTES_A_PROCESS = 256 * 1024
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedData:
+    """The data of one part of a run, training or evaluation.
+
+    Attributes:
+        sources: The sources, declarations replaced by what they declare.
+        files: The index, file by file.
+        source_of_file: Number of the source of every file.
+        plan: What becomes of every sample.
+        chosen: Conversations that an epoch sees; None for each once.
+        samples: The conversations of an epoch, encoded when they are asked for.
+    """
+
+    sources: tuple[Source, ...]
+    files: tuple[IndexedFile, ...]
+    source_of_file: tuple[int, ...]
+    plan: FitPlan
+    chosen: np.ndarray | None
+    samples: PlannedSamples
+
+    def write_ledger(self, ledger: Path, quarantine: Path) -> LedgerCounts:
+        """Write the ledger and the quarantine file."""
+        return write_ledger(
+            self.files, self.plan, self.chosen, ledger=ledger, quarantine=quarantine
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedData:
-    """Encoded data of a run.
+    """The data of a run.
 
     Attributes:
-        train: Training samples, in the order of the sources.
-        eval: Evaluation samples; empty where none are configured.
+        train: Training data.
+        eval: Evaluation data; None where none are configured.
         max_length: The limit that they were held to, tokens.
+        fingerprint: The same for the same samples, fitted the same way.
     """
 
-    train: list[EncodedSample]
-    eval: list[EncodedSample]
+    train: PlannedData
+    eval: PlannedData | None
     max_length: int
+    fingerprint: str
 
 
 def make_encoder(checkpoint: Checkpoint) -> Encoder:
@@ -37,22 +82,29 @@ def make_encoder(checkpoint: Checkpoint) -> Encoder:
         tokens=checkpoint.family.tokens,
         preprocessing=checkpoint.preprocessing,
         rule=checkpoint.position_rule,
+        boxes=BoxWriting.of(checkpoint.family),
     )
 
 
 def prepare_data(
-    config: RunConfig, checkpoint: Checkpoint, on_sample: OnSample | None = None
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    on_samples: OnSamples | None = None,
+    *,
+    stop_on_bad: bool | None = None,
 ) -> PreparedData:
-    """Read and encode all samples; the first fault in the data ends the run here.
+    """Read, measure and fit all samples; what is known from an earlier time is not read again.
 
     Args:
         config: The run's configuration.
         checkpoint: The opened checkpoint.
-        on_sample: Called with the number of samples done so far.
+        on_samples: Called with the number of samples of each part that is done.
+        stop_on_bad: Whether a sample that cannot be used ends the run; None for what
+            ``data.on_bad`` says.
 
     Raises:
         ConfigError: ``max_length`` is over what the model was made for, or a source is wrong.
-        DataError: A sample cannot be used, or is over ``max_length``.
+        DataError: No sample can be used, or one cannot and the run is to stop for it.
     """
     limit = config.data.max_length
     if limit is not None and limit > checkpoint.max_length:
@@ -61,70 +113,191 @@ def prepare_data(
             f"{checkpoint.max_length} (max_position_embeddings).\nLower data.max_length."
         )
     limit = limit or checkpoint.max_length
-    encoder = make_encoder(checkpoint)
-    train = _encode(config.data.train, encoder, checkpoint, limit, on_sample, 0)
-    held_out = _encode(config.data.eval, encoder, checkpoint, limit, on_sample, len(train))
-    return PreparedData(train=train, eval=held_out, max_length=limit)
+    preparing = _Preparing(config, checkpoint, limit, on_samples)
+    stops = config.data.on_bad == "stop" if stop_on_bad is None else stop_on_bad
+    train = preparing.part(config.data.train, "data.train", stops=stops)
+    held_out = None
+    if config.data.eval:
+        held_out = preparing.part(config.data.eval, "data.eval", stops=stops)
+    return PreparedData(
+        train=train,
+        eval=held_out,
+        max_length=limit,
+        fingerprint=_fingerprint([train, held_out] if held_out else [train]),
+    )
 
 
 def prepare_sample(config: RunConfig, checkpoint: Checkpoint, index: int) -> EncodedSample:
-    """One training sample of a run; those before it are read and not encoded.
+    """One training sample of a run, as training sees it.
 
     Args:
         config: The run's configuration.
         checkpoint: The opened checkpoint.
-        index: Which sample, from 0, over all sources in order.
+        index: Which conversation of an epoch, from 0.
 
     Raises:
         ConfigError: There is no such sample.
         DataError: The sample cannot be used.
     """
-    structural = checkpoint.family.tokens.structural()
-    seen = 0
-    for source in expand_sources(config.data.train):
-        for conversation in read_source(
-            source, structural_tokens=structural, strip_prefix=source.strip_prefix
-        ):
-            if seen == index:
-                return make_encoder(checkpoint).encode(conversation)
-            seen += 1
-    raise ConfigError(f"--sample {index}: data.train has {seen} samples, 0 to {seen - 1}.")
+    samples = prepare_data(config, checkpoint).train.samples
+    if not 0 <= index < len(samples):
+        raise ConfigError(
+            f"--sample {index}: data.train has {len(samples)} samples, 0 to {len(samples) - 1}."
+        )
+    return samples[index]
 
 
-def _encode(
-    sources: Sequence[Source],
-    encoder: Encoder,
-    checkpoint: Checkpoint,
-    limit: int,
-    on_sample: OnSample | None,
-    done: int,
-) -> list[EncodedSample]:
-    samples: list[EncodedSample] = []
-    structural = checkpoint.family.tokens.structural()
-    for source in expand_sources(sources):
-        for conversation in read_source(
-            source, structural_tokens=structural, strip_prefix=source.strip_prefix
-        ):
-            samples.append(encoder.encode(conversation, max_length=limit))
-            if on_sample is not None:
-                on_sample(done + len(samples))
-    return samples
+def index_folder(config: RunConfig) -> Path:
+    """Where the index of a run's data is kept."""
+    if config.data.index_folder is not None:
+        return Path(config.data.index_folder)
+    return Path(config.output).parent / "index"
 
 
-def ledger_rows(samples: Sequence[EncodedSample]) -> list[dict[str, Any]]:
-    """One row a sample for ``ledger.jsonl``: what became of it, and what it costs."""
-    return [
-        {
-            "index": index,
-            "file": str(sample.conversation.origin.file),
-            "line": sample.conversation.origin.line,
-            "fate": "trained",
-            "reason": None,
-            "num_tokens": sample.num_tokens,
-            "num_vision_tokens": sample.layout.num_vision_tokens,
-            "num_supervised_tokens": sample.num_supervised_tokens,
-            "num_images": len(sample.images),
-            "num_videos": len(sample.videos),
-        }
-        for index, sample in enumerate(samples)
+class _Preparing:
+    """The steps from sources to samples, for one run."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        checkpoint: Checkpoint,
+        limit: int,
+        on_samples: OnSamples | None,
+    ) -> None:
+        self._config = config
+        self._checkpoint = checkpoint
+        self._on_samples = on_samples
+        self._encoder = make_encoder(checkpoint)
+        self._folder = index_folder(config)
+        self._rules = FitRules(
+            max_length=limit,
+            policies=tuple(config.data.fit),
+            vision_share=config.data.vision_share,
+        )
+        self._encoder_key = _encoder_key(checkpoint)
+
+    def part(self, given: Sequence[Source], name: str, *, stops: bool) -> PlannedData:
+        sources = expand_sources(given)
+        files: list[IndexedFile] = []
+        source_of_file: list[int] = []
+        for number, source in enumerate(sources):
+            for file in self._indexed(source):
+                files.append(file)
+                source_of_file.append(number)
+        plan = self._plan(files)
+        if stops or plan.num_items == 0:
+            self._refuse(files, plan, name, stops=stops)
+        of_file = plan.item_table().column("file").to_numpy()
+        chosen = choose(
+            sources, np.asarray(source_of_file)[of_file], seed=self._config.training.seed
+        )
+        if chosen is not None and len(chosen) == 0:
+            raise ConfigError(f"{name}: the weights leave no sample.\nRaise weight or num_samples.")
+        return PlannedData(
+            sources=tuple(sources),
+            files=tuple(files),
+            source_of_file=tuple(source_of_file),
+            plan=plan,
+            chosen=chosen,
+            samples=PlannedSamples(files, plan, self._encoder, chosen),
+        )
+
+    def _indexed(self, source: Source) -> list[IndexedFile]:
+        base = self._folder / self._source_key(source)
+        readers = open_source(
+            source,
+            folder=base,
+            structural_tokens=self._checkpoint.family.tokens.structural(),
+        )
+        return [self._indexed_file(reader, base) for reader in readers]
+
+    def _indexed_file(self, reader: SourceReader, base: Path) -> IndexedFile:
+        key = hashlib.blake2b(str(reader.rows.file).encode(), digest_size=6).hexdigest()
+        return build_index(
+            reader,
+            self._encoder,
+            base / key,
+            num_processes=self._num_processes(reader.rows.file),
+            on_rows=self._on_samples,
+        )
+
+    def _plan(self, files: Sequence[IndexedFile]) -> FitPlan:
+        told = json.dumps(
+            [dataclasses.asdict(self._rules), [[str(f.folder), *f.names] for f in files]]
+        )
+        key = hashlib.blake2b(told.encode("utf-8", "replace"), digest_size=6).hexdigest()
+        # Files of the index are named by their content, so the same plan has the same name; it is
+        # made again each time, as media may have changed under the same names.
+        most = max((self._num_processes(file.reader.rows.file) for file in files), default=1)
+        return make_plan(
+            files, self._encoder, self._rules, self._folder / f"plan-{key}", num_processes=most
+        )
+
+    def _refuse(
+        self, files: Sequence[IndexedFile], plan: FitPlan, name: str, *, stops: bool
+    ) -> None:
+        fault = first_fault(files, plan)
+        if fault is not None and stops:
+            raise fault
+        if plan.num_items == 0:
+            first = "" if fault is None else f" The first: {fault}"
+            raise DataError(
+                f"{name}: none of {plan.num_samples} samples can be used.{first}",
+                code="source.empty",
+            )
+
+    def _source_key(self, source: Source) -> str:
+        """A name for the index of a source: what it is called, and all that decides its rows."""
+        told = source.model_dump(exclude={"weight", "num_samples"} - self._decides(source))
+        text = json.dumps([SCHEMA_VERSION, self._encoder_key, told], default=str, sort_keys=True)
+        key = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
+        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(source.title).name)
+        return f"{stem[:40]}-{key}"
+
+    @staticmethod
+    def _decides(source: Source) -> set[str]:
+        return {"num_samples"} if source.streaming else set()
+
+    def _num_processes(self, file: Path) -> int:
+        most = self._config.data.processes or num_cores()
+        try:
+            size = file.stat().st_size if file.is_file() else 2**62
+        except OSError:
+            return 1
+        return max(1, min(most, size // _MIN_BYTES_A_PROCESS))
+
+
+def _encoder_key(checkpoint: Checkpoint) -> str:
+    """Changes when the checkpoint or the run would measure a sample differently."""
+    processor = checkpoint.processor
+    tokenizer = processor.tokenizer
+    vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(tokenizer)
+    told = [
+        vocabulary,
+        str(processor.chat_template or tokenizer.chat_template),
+        repr(checkpoint.preprocessing),
+        repr(checkpoint.position_rule),
+        repr(BoxWriting.of(checkpoint.family)),
     ]
+    return hashlib.blake2b("\0".join(told).encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+def _fingerprint(parts: Sequence[PlannedData]) -> str:
+    """A short name of what an epoch sees, in its order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        for batch in part.plan.item_table().to_batches():
+            for column in batch.columns:
+                digest.update(repr(column.to_numpy(zero_copy_only=False).tolist()).encode())
+        if part.chosen is not None:
+            digest.update(part.chosen.tobytes())
+    return digest.hexdigest()
+
+
+def data_record(counts: LedgerCounts, data: PreparedData) -> dict[str, Any]:
+    """What ``run.json`` says of the data."""
+    return {
+        **dataclasses.asdict(counts),
+        "max_length": data.max_length,
+        "fingerprint": data.fingerprint,
+    }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sightline.data import Collator, EncodedSample, Encoder, chat_messages
+from sightline.data.samples import PlannedSamples
 from sightline.evaluation import ProbeSample, greedy, last_answer
 from sightline.families import Tokens
+from sightline.records import write_bytes
 from sightline.training.loss import supervised_columns
 
 # Values of logits kept for a sample: 16 MiB in float32, at any vocabulary.
@@ -17,22 +21,40 @@ _MAX_LOGIT_VALUES = 4 * 1024 * 1024
 _EXTRA_TOKENS = 8
 
 
-def choose_probes(num_samples: int, wanted: int) -> list[int]:
+def choose_probes(samples: PlannedSamples, wanted: int) -> list[int]:
     """Indices of probe samples, spread evenly over the data.
 
-    >>> choose_probes(10, 4)
+    Samples whose pictures were shrunk come last: plain transformers prepares them at their full
+    size, so they can be compared at another size only than the one they were trained at.
+    """
+    own_limits = np.zeros(len(samples), dtype=bool)
+    for name in ("image_max_pixels", "video_max_pixels"):
+        own_limits |= ~np.isnan(samples.column(name).astype(np.float64))
+    usual = np.flatnonzero(~own_limits)
+    pool = usual if len(usual) >= min(wanted, len(samples)) else np.arange(len(samples))
+    # The same conversation twice, by a weight, is no second probe.
+    _, firsts = np.unique(samples.positions()[pool], return_index=True)
+    pool = pool[np.sort(firsts)]
+    return [int(pool[index]) for index in spread(len(pool), wanted)]
+
+
+def spread(number: int, wanted: int) -> list[int]:
+    """Indices spread evenly.
+
+    >>> spread(10, 4)
     [0, 3, 6, 9]
     """
-    count = min(wanted, num_samples)
+    count = min(wanted, number)
     if count <= 1:
         return list(range(count))
-    return [round(i * (num_samples - 1) / (count - 1)) for i in range(count)]
+    return [round(i * (number - 1) / (count - 1)) for i in range(count)]
 
 
 def record_probes(
     model: Any,
-    samples: Sequence[EncodedSample],
+    samples: PlannedSamples,
     indices: Sequence[int],
+    media_folder: Path,
     *,
     encoder: Encoder,
     train_collator: Collator,
@@ -47,6 +69,7 @@ def record_probes(
         model: The trained model, adapters not merged.
         samples: All training samples.
         indices: Which of them are probes.
+        media_folder: Where pictures go that stand in rows instead of files, for the verification.
         encoder: Encodes the prompt of a sample.
         train_collator: Collator of training.
         prompt_collator: Collator with padding on the left.
@@ -59,14 +82,16 @@ def record_probes(
         _record(
             model,
             index,
-            samples[index],
+            sample,
+            messages=named_media(chat_messages(sample.conversation), sample, media_folder, index),
             encoder=encoder,
             batches=(train_collator, prompt_collator),
             tokenizer=tokenizer,
             tokens=tokens,
-            max_new_tokens=max_new_tokens or len(last_answer(samples[index])) + _EXTRA_TOKENS,
+            max_new_tokens=max_new_tokens or len(last_answer(sample)) + _EXTRA_TOKENS,
         )
         for index in indices
+        for sample in [samples.encode(samples.item(index), full_size=True)]
     ]
 
 
@@ -75,6 +100,7 @@ def _record(
     index: int,
     sample: EncodedSample,
     *,
+    messages: list[dict[str, Any]],
     encoder: Encoder,
     batches: tuple[Collator, Collator],
     tokenizer: Any,
@@ -95,7 +121,7 @@ def _record(
         index=index,
         file=str(sample.conversation.origin.file),
         line=sample.conversation.origin.line,
-        messages=chat_messages(sample.conversation),
+        messages=messages,
         max_new_tokens=max_new_tokens,
         answer_ids=answer.ids,
         answer_gaps=answer.gaps,
@@ -105,6 +131,24 @@ def _record(
         columns=columns.cpu(),
         logits=logits.float().cpu(),
     )
+
+
+def named_media(
+    messages: list[dict[str, Any]], sample: EncodedSample, folder: Path, index: int
+) -> list[dict[str, Any]]:
+    """Messages whose media are files: bytes that stand in a row are written to one."""
+    media = [part for message in messages for part in message["content"] if part["type"] != "text"]
+    planned = {
+        "image": iter(sample.conversation.images()),
+        "video": iter(sample.conversation.videos()),
+    }
+    for number, part in enumerate(media):
+        source = next(planned[part["type"]])
+        if source.content is not None:
+            path = folder / f"{index}-{number}"
+            write_bytes(path, source.content)
+            part[part["type"]] = str(path)
+    return messages
 
 
 def _thinned(columns: torch.Tensor, model: Any) -> torch.Tensor:

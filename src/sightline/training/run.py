@@ -31,14 +31,13 @@ from sightline.model import (
 )
 from sightline.records import (
     RunDirectory,
-    append_jsonl,
     full_disk_explained,
     write_json,
     write_text,
 )
 from sightline.training.arguments import training_arguments
 from sightline.training.callbacks import GradientWatch, MetricsWriter
-from sightline.training.prepare import PreparedData, ledger_rows, make_encoder, prepare_data
+from sightline.training.prepare import PreparedData, data_record, make_encoder, prepare_data
 from sightline.training.probing import choose_probes, record_probes
 from sightline.training.trainer import SampleDataset, SightlineTrainer
 from sightline.tuning import (
@@ -58,13 +57,13 @@ class Observer(Protocol):
         """A new stage begins."""
 
     def prepared(self, data: PreparedData, checkpoint: Checkpoint) -> None:
-        """All data is encoded."""
+        """All data is measured and fitted."""
 
     def planned(self, record: dict[str, Any]) -> None:
         """The parameter table is known."""
 
-    def sample_encoded(self, count: int) -> None:
-        """One more sample is encoded."""
+    def samples_read(self, count: int) -> None:
+        """So many more samples are known."""
 
     def trainer_callbacks(self) -> list[Any]:
         """Callbacks for the Trainer, for a progress bar."""
@@ -114,8 +113,8 @@ def train(
     source = resolve_model(config.model, output.parent / "tiny-models" / _tiny_name(config.model))
     checkpoint = open_checkpoint(source, config.data)
     plan = resolve_plan(skeleton(checkpoint), checkpoint.family, config.tuning)
-    observer.stage("encoding the data")
-    data = prepare_data(config, checkpoint, observer.sample_encoded)
+    observer.stage("reading the data")
+    data = prepare_data(config, checkpoint, observer.samples_read)
     observer.prepared(data, checkpoint)
     observer.stage("loading the weights")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -180,8 +179,8 @@ class _Run:
     def _write_inputs(self, resume: bool) -> None:
         write_text(self._run.config, dump_config(self._config))
         if not resume:
-            for row in ledger_rows(self._data.train):
-                append_jsonl(self._run.ledger, row)
+            counts = self._data.train.write_ledger(self._run.ledger, self._run.quarantine)
+            self._run.write_state(state="training", data=data_record(counts, self._data))
         self._run.write_state(
             state="training",
             family=self._checkpoint.family.key,
@@ -227,8 +226,8 @@ class _Run:
                 bf16=self._dtype == torch.bfloat16,
                 evaluates=bool(self._data.eval),
             ),
-            train_dataset=SampleDataset(self._data.train),
-            eval_dataset=SampleDataset(self._data.eval) if self._data.eval else None,
+            train_dataset=SampleDataset(self._data.train.samples),
+            eval_dataset=SampleDataset(self._data.eval.samples) if self._data.eval else None,
             data_collator=self._collator(),
             callbacks=[
                 MetricsWriter(self._run.metrics),
@@ -260,8 +259,9 @@ class _Run:
         ):
             samples = record_probes(
                 model,
-                self._data.train,
-                choose_probes(len(self._data.train), verify.samples),
+                self._data.train.samples,
+                choose_probes(self._data.train.samples, verify.samples),
+                self._run.probe_media,
                 encoder=make_encoder(checkpoint),
                 train_collator=self._collator(),
                 prompt_collator=self._collator("left"),

@@ -11,6 +11,7 @@ What is changed, and why:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,9 +27,9 @@ from sightline.tuning import learning_rate_of, named_parameters, place_of
 
 
 class SampleDataset(Dataset[EncodedSample]):
-    """Encoded samples; their pixels are decoded by the collator, in the worker that needs them."""
+    """Samples, encoded by the worker that needs them; the collator decodes their pixels there."""
 
-    def __init__(self, samples: list[EncodedSample]) -> None:
+    def __init__(self, samples: Sequence[EncodedSample]) -> None:
         self._samples = samples
 
     def __len__(self) -> int:

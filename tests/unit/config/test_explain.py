@@ -28,7 +28,7 @@ def _leaves(value: Any, prefix: str = "") -> list[str]:
     for name, inner in value.items():
         if isinstance(inner, dict):
             names += _leaves(inner, f"{prefix}{name}.")
-        elif isinstance(inner, list) and inner:
+        elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
             names += _leaves(inner[0], f"{prefix}{name}[].")
         else:
             names.append(f"{prefix}{name}")
@@ -67,8 +67,13 @@ def test_numbers_that_count_something_have_a_unit() -> None:
     ("key", "type_", "default", "unit"),
     [
         ("model", "text", "required", ""),
-        ("data.train[].path", "text", "required", ""),
-        ("data.train[].format", "official | sharegpt | openai | null", "null", ""),
+        ("data.train[].path", "text | null", "null", ""),
+        (
+            "data.train[].format",
+            "official | sharegpt | alpaca | openai | swift | coco | yolo | voc | null",
+            "null",
+            "",
+        ),
         ("data.train[].columns.messages", "text | null", "conversations", ""),
         ("data.eval[].tags.role_tag", "text | null", "from", ""),
         ("data.max_length", "whole number | null", "null", "tokens"),

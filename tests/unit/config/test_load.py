@@ -209,7 +209,7 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
 def test_a_key_missing_in_a_list_has_its_item(tmp_path: Path) -> None:
     text = "model: m/m\noutput: o\ndata:\n  train:\n  - a.json\n  - name: b\n"
     assert _refusal(tmp_path, text).startswith(
-        "run.yaml:6: data.train[1].path: this key is missing. A .json or .jsonl file"
+        "run.yaml:6: data.train[1]: name one of path and hub."
     )
 
 

@@ -71,6 +71,11 @@ def test_defaults_of_data() -> None:
     assert DataConfig(train=[Source(path="a.json")]).model_dump(exclude={"train"}) == {
         "eval": [],
         "max_length": None,
+        "fit": ["shrink", "split", "trim", "drop"],
+        "vision_share": 0.5,
+        "on_bad": "quarantine",
+        "index_folder": None,
+        "processes": None,
         "images": {"min_pixels": None, "max_pixels": None},
         "videos": {
             "fps": 2.0,
@@ -88,6 +93,10 @@ def test_names_of_llama_factory_are_the_defaults() -> None:
         "images": None,
         "videos": None,
         "system": None,
+        "prompt": None,
+        "query": None,
+        "response": None,
+        "history": None,
     }
     assert Tags().model_dump() == {
         "role_tag": "from",

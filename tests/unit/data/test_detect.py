@@ -8,6 +8,7 @@ import pytest
 
 from sightline.data.conversation import Origin
 from sightline.data.formats import detect_format
+from sightline.data.formats.detect import KNOWN
 from sightline.errors import DataError
 
 SAID = [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "A"}]
@@ -28,6 +29,11 @@ PARTS = [{"role": "user", "content": [{"type": "text", "text": "<image>"}]}]
         ({"messages": MARKED}, "sharegpt"),
         ({"messages": CHAT}, "openai"),
         ({"messages": PARTS}, "openai"),
+        ({"messages": CHAT, "objects": {"bbox": [[1, 2, 3, 4]]}}, "swift"),
+        ({"messages": [*CHAT[:1], CHAT[1] | {"loss": False}]}, "swift"),
+        ({"query": "Hi", "response": "A"}, "swift"),
+        ({"prompt": "Hi", "answer": "A"}, "swift"),
+        ({"instruction": "Hi", "input": "", "output": "A"}, "alpaca"),
         ({"messages": PARTS, "images": ["a.png"]}, "openai"),
     ],
 )
@@ -39,21 +45,14 @@ def test_shape(row: dict, shape: str) -> None:
     ("row", "message"),
     [
         (
-            {"prompt": "Hi", "answer": "A"},
-            "a.jsonl:4: no known shape; the sample has the fields prompt, answer.\n"
-            "Known: conversations (official, ShareGPT) and messages (ShareGPT, OpenAI). "
+            {"asked": "Hi", "said": "A"},
+            f"a.jsonl:4: no known shape; the sample has the fields asked, said.\n{KNOWN} "
             "Other names are declared with columns and tags.",
         ),
         (
-            {"instruction": "Hi", "output": "A"},
-            "a.jsonl:4: no known shape; the sample has the fields instruction, output.\n"
-            "This is the Alpaca shape, which this version does not read. "
-            "Known: conversations (official, ShareGPT) and messages (ShareGPT, OpenAI).",
-        ),
-        (
             [{"conversations": SAID}],
-            "a.jsonl:4: a sample (an object) expected, found a list.\n"
-            "Packed rows are not read: write each sample on its own.",
+            f"a.jsonl:4: a sample (an object) expected, found a list.\n{KNOWN} "
+            "Other names are declared with columns and tags.",
         ),
         (
             {"conversations": SAID, "image": "a.png", "images": ["a.png"]},

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sightline.data.conversation import ImagePart, Message, Origin, TextPart, VideoPart
-from sightline.data.formats import MediaFolder, RowContext, parse_row
+from sightline.data.formats import DeclaredShape, MediaFolder, RowContext, parse_row
 from sightline.errors import DataError, MediaError
 
 
@@ -27,7 +27,7 @@ def row(*turns: tuple[str, str], **media: object) -> dict:
 
 def refusal(given: dict, context: RowContext) -> str:
     with pytest.raises(DataError) as caught:
-        parse_row(given, context, declared="official")
+        parse_row(given, context, DeclaredShape(format="official"))
     return str(caught.value)
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sightline.data.conversation import ImagePart, Message, Origin, TextPart, VideoPart
-from sightline.data.formats import MediaFolder, RowContext, parse_row
+from sightline.data.formats import DeclaredShape, MediaFolder, RowContext, parse_row
 from sightline.errors import DataError
 
 
@@ -31,7 +31,7 @@ def asked(content: object) -> dict:
 
 def refusal(given: dict, context: RowContext) -> str:
     with pytest.raises(DataError) as caught:
-        parse_row(given, context, declared="openai")
+        parse_row(given, context, DeclaredShape(format="openai"))
     return str(caught.value)
 
 
@@ -80,7 +80,7 @@ def test_ways_to_name_an_image(tmp_path: Path, context: RowContext, part: dict, 
 
 def test_a_placeholder_is_text_in_declared_openai_messages(context: RowContext) -> None:
     given = asked("What does the <video> tag do?")
-    conversation = parse_row(given, context, declared="openai")
+    conversation = parse_row(given, context, DeclaredShape(format="openai"))
     assert conversation.messages[0].text == "What does the <video> tag do?"
 
 
@@ -120,16 +120,16 @@ def test_address_on_a_network(context: RowContext) -> None:
     part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     assert refusal(asked([part]), context) == (
         "chat.jsonl:1: messages[0].content[0].image_url.url: 'https://example.com/a.png' is an "
-        "address or inline data, not a file.\n"
+        "address, not a file or base64 data.\n"
         "Save it as a file and name that: Sightline fetches nothing while it trains."
     )
 
 
 def test_files_beside_the_messages(context: RowContext) -> None:
     assert refusal(asked([{"type": "text", "text": "?"}]) | {"images": ["a b.png"]}, context) == (
-        "chat.jsonl:1: images: files listed beside OpenAI messages belong to no message.\n"
-        "Name each file in a content part, or write ShareGPT: text with one <image> or <video> "
-        "for each file."
+        "chat.jsonl:1: images: 1 listed beside the messages, 0 parts of type image without a path "
+        "to take them.\n"
+        'Write one {"type": "image"} part for each file, or name each file in its part.'
     )
 
 
@@ -143,7 +143,11 @@ def test_unknown_role_and_tool_calls(context: RowContext) -> None:
     given = asked("Hi")
     given["messages"][1]["weight"] = 0
     assert refusal(given, context) == (
-        "chat.jsonl:1: messages[1].weight: this field holds a choice of the turns that are "
-        "trained, which this version does not read.\n"
-        "Remove the field, or leave the sample out."
+        "chat.jsonl:1: messages[1]: no answer is trained: every one of them says so.\n"
+        "Leave the sample out, or let one answer be trained."
+    )
+    given["messages"][1]["weight"] = 0.5
+    assert refusal(given, context) == (
+        "chat.jsonl:1: messages[1].weight: whether the turn is trained is true, false, 1 or 0, "
+        "found 0.5.\nAn answer is trained or not; it has no weight in between here."
     )

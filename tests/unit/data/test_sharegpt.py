@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sightline.data.conversation import ImagePart, Message, Origin, TextPart, VideoPart
-from sightline.data.formats import MediaFolder, RowContext, ShareGptShape, parse_row
+from sightline.data.formats import DeclaredShape, MediaFolder, RowContext, ShareGptShape, parse_row
 from sightline.errors import DataError
 
 
@@ -26,7 +26,7 @@ def turns(*pairs: tuple[str, str], names: tuple[str, str] = ("from", "value")) -
 
 def refusal(given: dict, context: RowContext, shape: ShareGptShape | None = None) -> str:
     with pytest.raises(DataError) as caught:
-        parse_row(given, context, declared="sharegpt", shape=shape)
+        parse_row(given, context, DeclaredShape(format="sharegpt", sharegpt=shape))
     return str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_declared_names(context: RowContext) -> None:
     )
     said = turns(("Q", "<image>?"), ("A", "Yes"), names=("who", "says"))
     given = {"talk": said, "pictures": ["a.png"], "setting": "Be short."}
-    messages = parse_row(given, context, shape=shape).messages
+    messages = parse_row(given, context, DeclaredShape(format="sharegpt", sharegpt=shape)).messages
     assert [(message.role, message.field) for message in messages] == [
         ("system", "setting"),
         ("user", "talk[0]"),
@@ -113,8 +113,8 @@ def test_video_as_a_list_of_pictures(context: RowContext) -> None:
         "videos": [["a.png", "a.png"]],
     }
     assert refusal(given, context) == (
-        "train.json:9: videos[0]: a path expected, found a list.\n"
-        "Name one file. A video as a list of pictures is not read by this version."
+        "train.json:9: videos[0]: a video as a list of pictures is not read by this version.\n"
+        "Name one video file."
     )
 
 

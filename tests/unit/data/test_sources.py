@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from sightline.config import Columns, Source, Tags
-from sightline.data.sources import first_format, read_rows, read_source
+from sightline.data.sources import open_source, read_source
 from sightline.errors import DataError
 
 ROW = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A"}]}'
@@ -26,8 +27,18 @@ def rows(path: Path) -> list:
 def refusal(path: Path, content: str | bytes) -> str:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(DataError) as caught:
-        list(read_rows(path))
+        list(values(path))
     return str(caught.value)
+
+
+def values(path: Path) -> Iterator[object]:
+    """What stands in the rows of a file; the first fault is raised."""
+    for reader in open_source(Source(path=path), folder=path.parent / "kept"):
+        for chunk in reader.rows.chunks():
+            for raw in reader.rows.read(chunk):
+                if raw.fault is not None:
+                    raise raw.fault
+                yield raw.value
 
 
 def test_jsonl_lines_blank_lines_and_byte_order_mark(tmp_path: Path) -> None:
@@ -58,8 +69,13 @@ def test_json_knows_the_line_of_each_row(tmp_path: Path) -> None:
 def test_shape_of_the_first_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{ROW}\n")
-    assert first_format(Source(path=path)) == "openai"
-    assert first_format(Source(path=path, columns=Columns(messages="messages"))) == "sharegpt"
+    for source, shape in (
+        (Source(path=path), "openai"),
+        (Source(path=path, columns=Columns(messages="messages")), "sharegpt"),
+    ):
+        [reader] = open_source(source, folder=tmp_path)
+        [raw] = reader.rows.read(next(reader.rows.chunks()))
+        assert reader.format_of(raw) == shape
 
 
 def test_declared_names_and_media_root(tmp_path: Path) -> None:
@@ -93,7 +109,7 @@ def test_own_structural_tokens(tmp_path: Path) -> None:
 def test_missing_data_file(tmp_path: Path) -> None:
     path = tmp_path / "none.jsonl"
     with pytest.raises(DataError) as caught:
-        list(read_rows(path))
+        list(values(path))
     assert str(caught.value) == (
         f"{path}: the data file cannot be read: No such file or directory.\n"
         "Check the path of the data file."
@@ -101,10 +117,10 @@ def test_missing_data_file(tmp_path: Path) -> None:
 
 
 def test_other_kind_of_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
+    path = tmp_path / "a.pickle"
     assert refusal(path, "PAR1") == (
-        f"{path}: the file ends in '.parquet'; .json and .jsonl are read.\n"
-        "Convert it to JSON Lines: one sample a line."
+        f"{path}: the file ends in '.pickle'; .json and .jsonl are read, and tables.\n"
+        "Known: .json, .jsonl, .parquet, .arrow, .csv, and folders of them."
     )
 
 
@@ -129,7 +145,8 @@ def test_broken_row_of_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     assert refusal(path, f'[\n{ROW},\n  {{"image": "a.png"\n   "conversations": []}}]') == (
         f"{path}:4: broken JSON in column 4: expecting ',' delimiter, near "
-        "'\"conversations\": []}]'.\nMend the file there."
+        "'\"conversations\": []}]'. The rest of the file, 42 bytes from line 3, is not read.\n"
+        "Mend the file there."
     )
 
 
@@ -193,7 +210,7 @@ def test_real_official_file() -> None:
     path = SHARED / "qwen_demo/single_images.json"
     with pytest.raises(DataError, match="has the file without 'demo' in front"):
         list(read_source(Source(path=path)))
-    read = list(read_source(Source(path=path), strip_prefix="demo"))
+    read = list(read_source(Source(path=path, strip_prefix="demo")))
     assert read[0].messages[0].text == "Is the value of Favorable 38 in 2015?"
     assert [next(row.images()).path.name for row in read[:3]] == [
         "10095.png",

@@ -45,6 +45,8 @@ def test_files_have_their_names(tmp_path: Path) -> None:
         "state_file": "run.json",
         "config": "config.yaml",
         "ledger": "ledger.jsonl",
+        "quarantine": "quarantine.jsonl",
+        "probe_media": "probe-media",
         "plan": "plan.json",
         "metrics": "metrics.jsonl",
         "loss_plot": "loss.png",

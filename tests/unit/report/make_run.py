@@ -254,13 +254,16 @@ def _state(family: str) -> dict[str, Any]:
 def _ledger() -> list[dict[str, Any]]:
     return [
         {
-            "index": index,
+            "sample": index,
             "file": "shapes/train.jsonl",
             "line": index + 1,
-            "fate": "trained",
+            "row": index,
+            "fate": "kept",
+            "policies": [],
             "reason": None,
             "num_tokens": 131 + index,
-            "num_vision_tokens": 64,
+            "num_image_tokens": 64,
+            "num_video_tokens": 0,
             "num_supervised_tokens": 40,
             "num_images": 1,
             "num_videos": 0,

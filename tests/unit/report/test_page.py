@@ -152,13 +152,16 @@ def test_samples_that_did_not_train_are_listed(tmp_path: Path, maker: Any, read_
     run = maker.make_run(tmp_path / "run")
     with (run / "ledger.jsonl").open("a", encoding="utf-8") as file:
         row = {
-            "index": 4,
+            "sample": 4,
             "file": "shapes/train.jsonl",
             "line": 5,
+            "row": 4,
+            "policies": ["drop"],
             "fate": "dropped",
             "reason": "longer than 4096 tokens",
             "num_tokens": 5000,
-            "num_vision_tokens": 4800,
+            "num_image_tokens": 4800,
+            "num_video_tokens": 0,
             "num_supervised_tokens": 40,
             "num_images": 1,
             "num_videos": 0,
@@ -166,7 +169,7 @@ def test_samples_that_did_not_train_are_listed(tmp_path: Path, maker: Any, read_
         file.write(json.dumps(row) + "\n")
     page = read_page(render_run(run).read_text(encoding="utf-8"))
     assert "1 sample did not train as it is" in page.text
-    assert "shapes/train.jsonl:5 dropped longer than 4096 tokens" in page.text
+    assert "shapes/train.jsonl:5 dropped: drop longer than 4096 tokens" in page.text
 
 
 def test_at_most_24_samples_are_drawn(tmp_path: Path, maker: Any, read_page: Any) -> None:

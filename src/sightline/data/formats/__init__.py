@@ -1,64 +1,111 @@
-"""The three shapes that a sample may have, and how each becomes messages."""
+"""The shapes that a sample may have, and how each becomes messages."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import assert_never
 
+from sightline.config import Source, SourceFormat, Template
 from sightline.data.conversation import Conversation
+from sightline.data.formats.alpaca import AlpacaShape, parse_alpaca
 from sightline.data.formats.base import (
     STRUCTURAL_TOKENS,
     UNREAD_ROW_FIELDS,
     RowContext,
     refuse_unread_fields,
 )
-from sightline.data.formats.detect import SampleFormat, detect_format
-from sightline.data.formats.media import MediaFolder
+from sightline.data.formats.detect import detect_format
+from sightline.data.formats.grounding import parse_grounding
+from sightline.data.formats.media import MediaFile, MediaFolder, MediaKind
 from sightline.data.formats.official import parse_official
 from sightline.data.formats.openai import parse_openai
 from sightline.data.formats.sharegpt import ShareGptShape, guess_shape, parse_sharegpt
+from sightline.data.formats.swift import parse_swift
 
 __all__ = [
     "STRUCTURAL_TOKENS",
+    "AlpacaShape",
+    "DeclaredShape",
+    "MediaFile",
     "MediaFolder",
+    "MediaKind",
     "RowContext",
-    "SampleFormat",
     "ShareGptShape",
+    "declared_shape",
     "detect_format",
     "parse_row",
 ]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeclaredShape:
+    """What a source says of its rows.
+
+    Attributes:
+        format: Their shape; None: told from each row.
+        sharegpt: Names of ShareGPT rows; None: the usual ones.
+        alpaca: Names of Alpaca rows; None: the usual ones.
+        template: The words around boxes.
+    """
+
+    format: SourceFormat | None = None
+    sharegpt: ShareGptShape | None = None
+    alpaca: AlpacaShape | None = None
+    template: Template = field(default_factory=Template)
+
+
+def declared_shape(source: Source) -> DeclaredShape:
+    """What a source declares.
+
+    What ``columns`` or ``tags`` leaves out does not exist; the usual names hold only where the
+    whole of it is missing. This is LLaMA-Factory's rule.
+    """
+    if source.columns is None and source.tags is None:
+        return DeclaredShape(format=source.format, template=source.template)
+    columns = {} if source.columns is None else source.columns.model_dump()
+    tags = {} if source.tags is None else source.tags.model_dump()
+    if source.format == "alpaca":
+        names = {name: columns.get(name) for name in AlpacaShape.__dataclass_fields__}
+        shape = AlpacaShape(**names) if columns else AlpacaShape()
+        return DeclaredShape(format="alpaca", alpaca=shape, template=source.template)
+    own = ("messages", "images", "videos", "system")
+    shape = ShareGptShape(**{name: columns[name] for name in own if name in columns}, **tags)
+    return DeclaredShape(format="sharegpt", sharegpt=shape, template=source.template)
+
+
 def parse_row(
-    row: object,
-    context: RowContext,
-    *,
-    declared: SampleFormat | None = None,
-    shape: ShareGptShape | None = None,
+    row: object, context: RowContext, shape: DeclaredShape = DeclaredShape()
 ) -> Conversation:
     """A row of a data file as a conversation.
 
     Args:
         row: What stands in the file.
         context: Where it stands, and what it is checked against.
-        declared: The shape, where the user says it; None: told from the row.
-        shape: The names that a ShareGPT row uses, where the user says them.
+        shape: What the source declares.
 
     Raises:
         DataError: The row is wrong; the message names file, line and field.
     """
-    if shape is not None:
-        declared = "sharegpt"
+    declared = shape.format
     if not isinstance(row, dict) or declared is None:
         declared = detect_format(row, origin=context.origin)
     # detect_format refuses everything else.
     assert isinstance(row, dict)
     refuse_unread_fields(row, UNREAD_ROW_FIELDS, context)
+    if declared != "swift" and declared not in ("coco", "yolo", "voc"):
+        refuse_unread_fields(row, {"objects": "boxes, which are ms-swift's"}, context)
     if declared == "sharegpt":
-        messages = parse_sharegpt(row, shape or guess_shape(row), context)
+        messages = parse_sharegpt(row, shape.sharegpt or guess_shape(row), context)
+    elif declared == "alpaca":
+        messages = parse_alpaca(row, shape.alpaca or AlpacaShape(), context)
     elif declared == "official":
         messages = parse_official(row, context)
     elif declared == "openai":
         messages = parse_openai(row, context)
+    elif declared == "swift":
+        messages = parse_swift(row, context)
+    elif declared in ("coco", "yolo", "voc"):
+        messages = parse_grounding(row, shape.template, context)
     else:
         assert_never(declared)
     return Conversation(messages=messages, origin=context.origin)

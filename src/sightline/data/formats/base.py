@@ -20,14 +20,12 @@ UNREAD_ROW_FIELDS = {
     "tools": "tool declarations",
     "audio": "audio",
     "audios": "audio",
-    "objects": "boxes that fill <bbox> and <ref-object>",
+    "rejected_response": "a rejected answer (preference data)",
+    "rejected_messages": "rejected answers (preference data)",
 }
-UNREAD_TURN_FIELDS = {
-    "tool_calls": "tool calls",
-    "loss": "a choice of the turns that are trained",
-    "loss_scale": "a weight of a turn in the loss",
-    "weight": "a choice of the turns that are trained",
-}
+UNREAD_TURN_FIELDS = {"tool_calls": "tool calls"}
+# Fields of a turn that say whether the loss sees it: ms-swift's, and OpenAI's own.
+TRAINED_FIELDS = ("loss", "loss_scale", "weight")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,9 +42,16 @@ class RowContext:
     media: MediaFolder
     structural_tokens: tuple[str, ...] = STRUCTURAL_TOKENS
 
-    def error(self, what: str, *, field: str | None = None, fix: str | None = None) -> DataError:
+    def error(
+        self,
+        what: str,
+        *,
+        field: str | None = None,
+        fix: str | None = None,
+        code: str = "sample.wrong",
+    ) -> DataError:
         """An error about a field of this row."""
-        return DataError(what, file=self.origin.file, line=self.origin.line, field=field, fix=fix)
+        return self.origin.error(what, field=field, fix=fix, code=code)
 
 
 def kind_of(value: object) -> str:
@@ -75,7 +80,29 @@ def refuse_unread_fields(
             f"this field holds {meaning}, which this version does not read.",
             field=name if field is None else f"{field}.{name}",
             fix="Remove the field, or leave the sample out.",
+            code="field.unread",
         )
+
+
+def is_trained(turn: Row, context: RowContext, *, field: str) -> bool:
+    """Whether the loss sees a turn, as its own field says; yes where it says nothing.
+
+    Raises:
+        DataError: The field holds something else than yes, no, 1 or 0.
+    """
+    for name in TRAINED_FIELDS:
+        value = turn.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool | int | float) and value in (0, 1):
+            return bool(value)
+        found = f"{value:g}" if isinstance(value, int | float) else kind_of(value)
+        raise context.error(
+            f"whether the turn is trained is true, false, 1 or 0, found {found}.",
+            field=f"{field}.{name}",
+            fix="An answer is trained or not; it has no weight in between here.",
+        )
+    return True
 
 
 def turn_list(row: Row, name: str, context: RowContext) -> list[Row]:
@@ -89,7 +116,9 @@ def turn_list(row: Row, name: str, context: RowContext) -> list[Row]:
         found = kind_of(turns) if name in row else f"only {', '.join(row) or 'nothing'}"
         raise context.error(f"a list of turns expected, found {found}.", field=name)
     if not turns:
-        raise context.error("the sample has no turns.", field=name, fix="Leave the sample out.")
+        raise context.error(
+            "the sample has no turns.", field=name, fix="Leave the sample out.", code="turns.none"
+        )
     for index, turn in enumerate(turns):
         if not isinstance(turn, dict):
             field = f"{name}[{index}]"
@@ -122,7 +151,10 @@ def read_role(
         raise context.error(what, field=field)
     found = shortened(value) if isinstance(value, str) else kind_of(value)
     raise context.error(
-        f"the role {found} is unknown.", field=f"{field}.{name}", fix=f"Known here: {known}."
+        f"the role {found} is unknown.",
+        field=f"{field}.{name}",
+        fix=f"Known here: {known}.",
+        code="role.unknown",
     )
 
 
@@ -140,6 +172,7 @@ def check_text(value: object, context: RowContext, *, field: str) -> str:
                 f"the text contains {token}, which the tokenizer would read as a control token.",
                 field=field,
                 fix="Remove it from the text. The chat template writes the control tokens.",
+                code="text.control",
             )
     try:
         value.encode()
@@ -148,6 +181,7 @@ def check_text(value: object, context: RowContext, *, field: str) -> str:
             f"character {error.start + 1} is half of a surrogate pair, which is not text.",
             field=field,
             fix="Write the whole character, or remove it.",
+            code="text.encoding",
         ) from error
     return value
 
@@ -170,13 +204,24 @@ def check_order(messages: Sequence[Message], context: RowContext) -> tuple[Messa
                 f"{_stated(message.role)} turn stands where {_stated(expected)} turn is expected.",
                 field=message.field,
                 fix="A sample is an optional system turn, then user and assistant in turns.",
+                code="turns.order",
             )
         _refuse_empty(message, context)
-    if messages[-1].role != "assistant":
+    if not messages or messages[-1].role != "assistant":
+        if not messages:
+            raise context.error("the sample has no turns.", fix="Leave it out.", code="turns.none")
         raise context.error(
             f"the last turn is {_stated(messages[-1].role)} turn, so nothing would be learned.",
             field=messages[-1].field,
             fix="End the sample with the assistant's answer.",
+            code="turns.order",
+        )
+    if not any(message.is_trained for message in messages if message.role == "assistant"):
+        raise context.error(
+            "no answer is trained: every one of them says so.",
+            field=messages[-1].field,
+            fix="Leave the sample out, or let one answer be trained.",
+            code="answer.untrained",
         )
     return tuple(messages)
 
@@ -186,17 +231,14 @@ def _stated(role: Role) -> str:
 
 
 def _refuse_empty(message: Message, context: RowContext) -> None:
-    if message.text.strip():
+    if message.text.strip() or not all(isinstance(part, TextPart) for part in message.parts):
         return
-    if message.role == "assistant":
-        raise context.error(
-            "the answer is empty.",
-            field=message.field,
-            fix="Write the answer, or leave the sample out.",
-        )
-    if all(isinstance(part, TextPart) for part in message.parts):
-        raise context.error(
-            "the user's turn is empty.",
-            field=message.field,
-            fix="Write the question, or leave the sample out.",
-        )
+    whose, what = (
+        ("answer", "answer") if message.role == "assistant" else ("user's turn", "question")
+    )
+    raise context.error(
+        f"the {whose} is empty.",
+        field=message.field,
+        fix=f"Write the {what}, or leave the sample out.",
+        code="turns.empty",
+    )

@@ -1,15 +1,29 @@
-"""From the path that a row names to a file that is there, and the errors about media files."""
+"""From what a row says of a media file to the file, and the errors about media files."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+import binascii
+import io
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal
 from urllib.parse import unquote
 
-from sightline.data.conversation import Origin
+from sightline.data.conversation import ImagePart, Origin, VideoPart
 from sightline.errors import MediaError
 
+MediaKind = Literal["image", "video"]
+
 MAX_SHOWN_CHARS = 200
+_ADDRESSES = ("http://", "https://", "oss://", "s3://", "gs://", "ftp://")
+_DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w=.+-]+)*;base64,")
+# A path this long is none: what follows is base64, if its letters are.
+_MIN_BASE64_CHARS = 256
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
 def shortened(text: str) -> str:
@@ -25,19 +39,26 @@ class MediaFile:
         path: The file.
         origin: The sample; None where the file stands for itself.
         field: The field of the sample that names the file.
+        content: The bytes of the file where they stand in the row.
     """
 
     path: Path
     origin: Origin | None = None
     field: str | None = None
+    content: bytes | None = None
 
-    def error(self, what: str, *, fix: str) -> MediaError:
+    def open(self) -> BinaryIO:
+        """The bytes of the file."""
+        return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
+
+    def error(self, what: str, *, fix: str, code: str = "media.damaged") -> MediaError:
         """An error about this file. ``what`` continues a sentence that begins with its path."""
         what = f"{self.path} {what}"
         if self.origin is None:
-            return MediaError(what, fix=fix)
-        file, line = self.origin.file, self.origin.line
-        return MediaError(what, file=file, line=line, field=self.field, fix=fix)
+            return MediaError(what, fix=fix, code=code)
+        error = self.origin.error(what, field=self.field, fix=fix, code=code, kind=MediaError)
+        assert isinstance(error, MediaError)
+        return error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +74,49 @@ class MediaFolder:
 
     root: Path
     strip_prefix: str | None = None
+    _base: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_base", str(self.root.absolute()))
+
+    def part(
+        self, value: object, kind: MediaKind, *, origin: Origin, field: str
+    ) -> ImagePart | VideoPart:
+        """The image or video that a row names or holds.
+
+        Args:
+            value: A path, an address with ``file://``, a data URI, base64, bytes, or a mapping
+                with ``path`` or ``bytes`` as ``datasets`` stores it.
+            kind: What it is.
+            origin: The sample, for the message.
+            field: The field, for the message.
+
+        Raises:
+            MediaError: It is none of these, empty, an address on a network, or not a file.
+        """
+        make = ImagePart if kind == "image" else VideoPart
+        content: bytes | None = None
+        if isinstance(value, Mapping):
+            content, value = value.get("bytes"), value.get("path")
+        if isinstance(value, bytes):
+            content, value = value, None
+        if isinstance(content, str):
+            content = _from_base64(content, origin=origin, field=field)
+        if content is None and isinstance(value, str):
+            content = self._inline(value, origin=origin, field=field)
+        if isinstance(content, bytes):
+            name = value if isinstance(value, str) and len(value) <= MAX_SHOWN_CHARS else ""
+            shown = f"{origin.file}#{origin.index}/{field}" + (f"/{name}" if name else "")
+            return make(path=Path(shown), field=field, content=content)
+        if not isinstance(value, str):
+            raise origin.error(
+                f"a path, bytes or a data URI expected, found {type(value).__name__}.",
+                field=field,
+                fix=f"Name one {kind} file.",
+                code="media.wrong",
+                kind=MediaError,
+            )
+        return make(path=self.resolve(value, origin=origin, field=field), field=field)
 
     def resolve(self, written: str, *, origin: Origin, field: str) -> Path:
         """The absolute path of a media file that exists.
@@ -65,6 +129,11 @@ class MediaFolder:
         Raises:
             MediaError: It is empty, an address on a network, or not a file.
         """
+        if self.strip_prefix is None and not written.startswith("file:"):
+            # The way of nearly all files: one join and one look at the disk.
+            joined = os.path.join(self._base, written)  # noqa: PTH118 - pathlib takes 10 times as long
+            if written.strip() and _is_file(joined):
+                return Path(joined)
         self._refuse_addresses(written, origin=origin, field=field)
         candidates = self._candidates(written)
         for path in candidates:
@@ -73,18 +142,27 @@ class MediaFolder:
         missing = MediaFile(path=candidates[0], origin=origin, field=field)
         if _is_folder(missing.path):
             fix = "Name the media file. A video as a folder or a list of pictures is not read."
-            raise missing.error("is a folder, not a file.", fix=fix)
-        raise missing.error("does not exist.", fix=self._fix_for_missing(written))
+            raise missing.error("is a folder, not a file.", fix=fix, code="media.wrong")
+        fix = self._fix_for_missing(written)
+        raise missing.error("does not exist.", fix=fix, code="media.missing")
+
+    def _inline(self, written: str, *, origin: Origin, field: str) -> bytes | None:
+        """The bytes of a data URI or of base64; None where the text is something else."""
+        found = _DATA_URI.match(written)
+        if found is not None:
+            return _from_base64(written[found.end() :], origin=origin, field=field)
+        looks_like_base64 = len(written) >= _MIN_BASE64_CHARS and _BASE64.fullmatch(written)
+        return _from_base64(written, origin=origin, field=field) if looks_like_base64 else None
 
     def _refuse_addresses(self, written: str, *, origin: Origin, field: str) -> None:
         if not written.strip():
             what, fix = "the path is empty.", "Name the media file."
-        elif written.startswith(("http://", "https://", "data:", "oss://", "s3://")):
-            what = f"{shortened(written)} is an address or inline data, not a file."
+        elif written.startswith((*_ADDRESSES, "data:")):
+            what = f"{shortened(written)} is an address, not a file or base64 data."
             fix = "Save it as a file and name that: Sightline fetches nothing while it trains."
         else:
             return
-        raise MediaError(what, file=origin.file, line=origin.line, field=field, fix=fix)
+        raise origin.error(what, field=field, fix=fix, code="media.address", kind=MediaError)
 
     def _candidates(self, written: str) -> list[Path]:
         """Paths to look at, best first. Percent signs in ``file://`` may be escapes or letters."""
@@ -122,10 +200,20 @@ class MediaFolder:
         return None
 
 
-def _is_file(path: Path) -> bool:
+def _from_base64(text: str, *, origin: Origin, field: str) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        what = f"the base64 data cannot be decoded: {error}."
+        raise origin.error(
+            what, field=field, fix="Write it anew.", code="media.damaged", kind=MediaError
+        ) from error
+
+
+def _is_file(path: str | Path) -> bool:
     # A name that no file system accepts (too long, a zero byte) is not there either.
     try:
-        return path.is_file()
+        return os.path.isfile(path)  # noqa: PTH113 - asked for every file of every sample
     except (OSError, ValueError):
         return False
 

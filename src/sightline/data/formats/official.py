@@ -4,6 +4,9 @@
      "conversations": [{"from": "human", "value": "<image>\\nWhat?"},
                        {"from": "gpt", "value": "…"}]}
 
+A row may also be a list of such rows, which that code packs into one; here each is a sample, and
+packing is decided for the whole run.
+
 White space: that code cuts a human's text at the placeholders and strips every piece, so the line
 break of ``<image>\\nWhat?`` does not reach the model, and neither does the one of
 ``What?\\n<image>``. The answer is taken as it stands. Here it is the same.
@@ -18,7 +21,14 @@ checked in tests/unit/data/test_official.py.
 from __future__ import annotations
 
 from sightline.data.conversation import Message, Role
-from sightline.data.formats.base import Row, RowContext, check_text, read_role, turn_list
+from sightline.data.formats.base import (
+    Row,
+    RowContext,
+    check_text,
+    is_trained,
+    read_role,
+    turn_list,
+)
 from sightline.data.formats.placeholders import Turn, build_messages, media_list
 
 ROLES: dict[str, Role] = {
@@ -41,6 +51,14 @@ def parse_official(row: Row, context: RowContext) -> tuple[Message, ...]:
         field = f"conversations[{index}]"
         role = read_role(turn, "from", ROLES, context, field=field)
         text = check_text(turn.get("value"), context, field=f"{field}.value")
-        turns.append(Turn(role=role, text=text, field=field, text_field=f"{field}.value"))
+        turns.append(
+            Turn(
+                role=role,
+                text=text,
+                field=field,
+                text_field=f"{field}.value",
+                is_trained=is_trained(turn, context, field=field),
+            )
+        )
     media = (media_list(row, "image", "image", context), media_list(row, "video", "video", context))
     return build_messages(turns, media, context, strip_text=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from sightline.data.conversation import ImagePart, Message, Part, Role, TextPart, VideoPart
-from sightline.data.formats.base import Row, RowContext, check_order, check_text, kind_of
-
-MediaKind = Literal["image", "video"]
+from sightline.data.conversation import Message, Part, Role, TextPart
+from sightline.data.formats.base import Row, RowContext, check_order, check_text
+from sightline.data.formats.media import MediaKind
 
 _PLACEHOLDER = re.compile("(<image>|<video>)")
 
@@ -25,12 +22,14 @@ class Turn:
         text: The text, with its placeholders.
         field: Path of the turn.
         text_field: Path of the field that holds the text.
+        is_trained: Whether the loss sees it.
     """
 
     role: Role
     text: str
     field: str
     text_field: str
+    is_trained: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +39,12 @@ class MediaList:
     Attributes:
         kind: What they are.
         field: Name of the field that lists them; None where none is declared.
-        written: Each path as the row has it, with the path of its field.
+        written: Each file as the row has it, a path or more, with the path of its field.
     """
 
     kind: MediaKind
     field: str | None
-    written: tuple[tuple[str, str], ...] = ()
+    written: tuple[tuple[object, str], ...] = ()
 
     @property
     def placeholder(self) -> str:
@@ -63,28 +62,22 @@ def split_placeholders(text: str) -> list[str]:
 
 
 def media_list(row: Row, kind: MediaKind, name: str | None, context: RowContext) -> MediaList:
-    """The files that the field ``name`` of a row lists: one path or a list of paths.
-
-    Raises:
-        DataError: It is something else.
-    """
+    """The files that the field ``name`` of a row lists: one, or a list of them."""
     value = row.get(name) if name is not None else None
     if value is None or name is None:
         return MediaList(kind=kind, field=name)
-    if isinstance(value, str):
-        return MediaList(kind=kind, field=name, written=((value, name),))
     if not isinstance(value, list):
-        what = f"a path or a list of paths expected, found {kind_of(value)}."
-        raise context.error(what, field=name)
-    written: list[tuple[str, str]] = []
-    for index, path in enumerate(value):
-        field = f"{name}[{index}]"
-        if not isinstance(path, str):
-            what = f"a path expected, found {kind_of(path)}."
-            fix = "Name one file. A video as a list of pictures is not read by this version."
-            raise context.error(what, field=field, fix=fix if kind == "video" else None)
-        written.append((path, field))
-    return MediaList(kind=kind, field=name, written=tuple(written))
+        return MediaList(kind=kind, field=name, written=((value, name),))
+    for index, item in enumerate(value):
+        if kind == "video" and isinstance(item, list):
+            raise context.error(
+                "a video as a list of pictures is not read by this version.",
+                field=f"{name}[{index}]",
+                fix="Name one video file.",
+                code="media.wrong",
+            )
+    written = tuple((item, f"{name}[{index}]") for index, item in enumerate(value))
+    return MediaList(kind=kind, field=name, written=written)
 
 
 def build_messages(
@@ -93,6 +86,7 @@ def build_messages(
     context: RowContext,
     *,
     strip_text: bool = False,
+    others: Mapping[str, Iterator[Part]] | None = None,
 ) -> tuple[Message, ...]:
     """Turns with every placeholder replaced by its file, checked.
 
@@ -103,6 +97,7 @@ def build_messages(
         context: Where the row stands.
         strip_text: Whether the text between placeholders of a user's turn loses the white space
             at its ends, and blank text goes away altogether.
+        others: Further placeholders, in any turn, with the parts that they stand for in order.
 
     Raises:
         DataError: Counts, roles, order or text are wrong.
@@ -114,16 +109,24 @@ def build_messages(
     for files in media:
         _check_count(turns, files, context)
     parts_of = {files.placeholder: _resolved(files, context) for files in media}
+    parts_of |= others or {}
+    marks = _PLACEHOLDER if not others else re.compile(f"({'|'.join(map(re.escape, parts_of))})")
     messages: list[Message] = []
     for turn in turns:
         strip = strip_text and turn.role == "user"
-        parts = tuple(_parts(turn.text, parts_of, strip=strip))
-        messages.append(Message(role=turn.role, parts=parts, field=turn.field))
+        parts = tuple(_parts(turn.text, parts_of, marks, strip=strip))
+        messages.append(
+            Message(role=turn.role, parts=parts, field=turn.field, is_trained=turn.is_trained)
+        )
     return check_order(messages, context)
 
 
-def _parts(text: str, parts_of: dict[str, Iterator[Part]], *, strip: bool) -> Iterator[Part]:
-    for piece in split_placeholders(text):
+def _parts(
+    text: str, parts_of: Mapping[str, Iterator[Part]], marks: re.Pattern[str], *, strip: bool
+) -> Iterator[Part]:
+    for piece in marks.split(text):
+        if not piece:
+            continue
         if piece in parts_of:
             yield next(parts_of[piece])
         elif not strip:
@@ -133,10 +136,8 @@ def _parts(text: str, parts_of: dict[str, Iterator[Part]], *, strip: bool) -> It
 
 
 def _resolved(files: MediaList, context: RowContext) -> Iterator[Part]:
-    part = ImagePart if files.kind == "image" else VideoPart
     for written, field in files.written:
-        path: Path = context.media.resolve(written, origin=context.origin, field=field)
-        yield part(path=path, field=field)
+        yield context.media.part(written, files.kind, origin=context.origin, field=field)
 
 
 def _refuse_placeholders_outside_user(turn: Turn, context: RowContext) -> None:
@@ -147,6 +148,7 @@ def _refuse_placeholders_outside_user(turn: Turn, context: RowContext) -> None:
         f"{found[0]} stands in the {turn.role}'s turn; images and videos belong to the user.",
         field=turn.text_field,
         fix="Move it to a user turn. If it is meant as text, use the OpenAI shape (messages).",
+        code="media.role",
     )
 
 
@@ -168,7 +170,8 @@ def _check_count(turns: Sequence[Turn], files: MediaList, context: RowContext) -
     fix = f"Write one {files.placeholder} in a user's turn for each file, in the files' order."
     if files.field is None:
         fix = f"Name the field that lists the files with columns.{files.kind}s."
-    raise context.error(what, field=files.field or turns[0].text_field, fix=fix)
+    field = files.field or turns[0].text_field
+    raise context.error(what, field=field, fix=fix, code="media.count")
 
 
 def _counted(number: int, noun: str) -> str:

@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sightline.data.conversation import Message, Role
-from sightline.data.formats.base import Row, RowContext, check_text, read_role, turn_list
+from sightline.data.formats.base import (
+    Row,
+    RowContext,
+    check_text,
+    is_trained,
+    read_role,
+    turn_list,
+)
 from sightline.data.formats.placeholders import Turn, build_messages, media_list
 
 
@@ -93,7 +100,10 @@ def parse_sharegpt(row: Row, shape: ShareGptShape, context: RowContext) -> tuple
         role = read_role(turn, shape.role_tag, roles, context, field=field)
         text = check_text(turn.get(shape.content_tag), context, field=text_field)
         if role != "system" or text:
-            turns.append(Turn(role=role, text=text, field=field, text_field=text_field))
+            trained = is_trained(turn, context, field=field)
+            turns.append(
+                Turn(role=role, text=text, field=field, text_field=text_field, is_trained=trained)
+            )
     turns = _with_system_field(row, shape, turns, context)
     media = (
         media_list(row, "image", shape.images, context),

@@ -1,0 +1,146 @@
+"""Boxes as a family writes them, once the size is known at which their picture is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from sightline.data.conversation import (
+    BoxPart,
+    Conversation,
+    Part,
+    ReferencePart,
+    TextPart,
+)
+from sightline.data.media import PlannedImage
+from sightline.families import TrainableFamily
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxWriting:
+    """How a family writes boxes.
+
+    Attributes:
+        space: ``thousandths`` of each side, or ``resized_pixels`` of the picture as it is seen.
+        text: ``tokens``: ``<|box_start|>(x1,y1),(x2,y2)<|box_end|>``; ``list``:
+            ``[x1, y1, x2, y2]``.
+    """
+
+    space: Literal["thousandths", "resized_pixels"]
+    text: Literal["tokens", "list"]
+
+    @classmethod
+    def of(cls, family: TrainableFamily) -> BoxWriting:
+        """The writing of a family."""
+        return cls(space=family.box_space, text=family.box_text)
+
+
+def has_boxes(conversation: Conversation) -> bool:
+    """Whether boxes or references have still to become text."""
+    return any(
+        isinstance(part, BoxPart | ReferencePart)
+        for message in conversation.messages
+        for part in message.parts
+    )
+
+
+def write_boxes(
+    conversation: Conversation, images: Sequence[PlannedImage], writing: BoxWriting
+) -> Conversation:
+    """The conversation with its boxes as text, each by the size at which its own image is seen.
+
+    Args:
+        conversation: The parsed sample.
+        images: Its images, planned.
+        writing: How the family writes.
+
+    Raises:
+        DataError: A box lies outside its picture, or its corners are out of order.
+    """
+    if not has_boxes(conversation):
+        return conversation
+    messages = []
+    for message in conversation.messages:
+        parts: list[Part] = []
+        for part in message.parts:
+            if isinstance(part, BoxPart):
+                parts.append(TextPart(text=_written(part, images, writing, conversation)))
+            elif isinstance(part, ReferencePart):
+                parts.append(TextPart(text=_reference(part, writing)))
+            else:
+                parts.append(part)
+        messages.append(replace(message, parts=_joined(parts)))
+    return replace(conversation, messages=tuple(messages))
+
+
+def _written(
+    part: BoxPart,
+    images: Sequence[PlannedImage],
+    writing: BoxWriting,
+    conversation: Conversation,
+) -> str:
+    image = images[part.image]
+    width, height = (1.0, 1.0) if part.space == "unit" else (image.width, image.height)
+    xs = [x / width for x in part.numbers[::2]]
+    ys = [y / height for y in part.numbers[1::2]]
+    _refuse_damaged(part, xs, ys, image, conversation)
+    if writing.space == "thousandths":
+        across, down = 1000, 1000
+    else:
+        down, across = image.resized
+    numbers = [0] * len(part.numbers)
+    numbers[::2] = [min(max(round(x * across), 0), across) for x in xs]
+    numbers[1::2] = [min(max(round(y * down), 0), down) for y in ys]
+    if writing.text == "list" or part.bare:
+        return str(numbers)
+    corners = (f"({x},{y})" for x, y in zip(numbers[::2], numbers[1::2], strict=True))
+    return f"<|box_start|>{','.join(corners)}<|box_end|>"
+
+
+def _refuse_damaged(
+    part: BoxPart,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    image: PlannedImage,
+    conversation: Conversation,
+) -> None:
+    shown = ", ".join(f"{number:g}" for number in part.numbers)
+    # A side may end half a pixel outside, where the annotation rounds.
+    slack_x, slack_y = 2 / image.width, 2 / image.height
+    if not (
+        all(-slack_x <= x <= 1 + slack_x for x in xs)
+        and all(-slack_y <= y <= 1 + slack_y for y in ys)
+    ):
+        unit = "0 to 1" if part.space == "unit" else f"{image.width} x {image.height} pixels"
+        raise conversation.origin.error(
+            f"the box [{shown}] lies outside its picture of {unit}.",
+            field=part.field,
+            fix="Mend the box, or say in which space it is.",
+            code="box.outside",
+        )
+    if len(xs) == 2 and (xs[1] < xs[0] or ys[1] < ys[0]):
+        raise conversation.origin.error(
+            f"the corners of the box [{shown}] are out of order: x1, y1, x2, y2 expected.",
+            field=part.field,
+            fix="Put the upper left corner first.",
+            code="box.order",
+        )
+
+
+def _reference(part: ReferencePart, writing: BoxWriting) -> str:
+    if writing.text == "tokens":
+        return f"<|object_ref_start|>{part.text}<|object_ref_end|>"
+    return part.text
+
+
+def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Neighbouring text as one part."""
+    joined: list[Part] = []
+    for part in parts:
+        last = joined[-1] if joined else None
+        if isinstance(part, TextPart) and isinstance(last, TextPart):
+            joined[-1] = TextPart(text=last.text + part.text)
+        else:
+            joined.append(part)
+    return tuple(joined)

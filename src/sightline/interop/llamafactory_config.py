@@ -1,0 +1,386 @@
+"""A LLaMA-Factory training file, YAML or JSON, as a run configuration.
+
+What is not in the file is LLaMA-Factory's default, and is written out where it changes the result.
+
+Reference: hparams/ of LLaMA-Factory 0.9.5; tests/unit/interop/test_import_llamafactory.py.
+"""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from sightline.config.read import read_yaml
+from sightline.errors import ConfigError
+from sightline.families import TrainableFamily
+from sightline.interop.imported import (
+    TRAINER_REASONS,
+    Imported,
+    Ledger,
+    Rule,
+    as_bool,
+    as_float,
+    as_int,
+    as_list,
+    as_text,
+    carry_model,
+    carry_output,
+    carry_training,
+    carry_video_pixels,
+    our_default,
+)
+
+_TRAINER_DEFAULTS = {
+    "learning_rate": 5e-5,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "lr_scheduler_type": "linear",
+    "warmup_ratio": 0.0,
+}
+_ACCUMULATION = "A token mean over the whole step here; theirs is a mean of the passes' means."
+_METHODS = ("lora", "full", "freeze")
+
+_REASONS = TRAINER_REASONS | {
+    "The checkpoint's own chat template is used.": (
+        "template enable_thinking preserve_thinking tool_format"
+    ),
+    "No such key: write the system prompt into the rows.": "default_system",
+    "Samples are not packed here; the loss of each is the same without.": (
+        "packing neat_packing block_diag_attn"
+    ),
+    "Only the answers are learnt, all of a conversation's.": "train_on_prompt mask_history",
+    "No part is split off: write held-out rows into a file and name it in data.eval.": (
+        "val_size eval_on_each_dataset"
+    ),
+    "Data are indexed once and read from disk; nothing is tokenised ahead.": (
+        "preprocessing_num_workers preprocessing_batch_size overwrite_cache tokenized_path "
+        "buffer_size data_shared_file_system"
+    ),
+    "Hub data are fetched whole. For a part, set streaming and num_samples of a source.": (
+        "streaming"
+    ),
+    "Weights are not quantised here: the run needs more memory than theirs.": (
+        "quantization_bit quantization_method quantization_type double_quantization "
+        "quantization_device_map"
+    ),
+    "Another kind of LoRA; plain LoRA is trained here.": (
+        "use_dora use_rslora loraplus_lr_ratio loraplus_lr_embedding pissa_init pissa_iter "
+        "pissa_convert"
+    ),
+    "Another optimizer; AdamW is used here.": (
+        "use_galore use_apollo use_badam use_muon use_adam_mini"
+    ),
+    "An adapter is not carried on: merge it first, and name the merged model.": (
+        "adapter_name_or_path create_new_adapter"
+    ),
+    "Images are not cut into tiles for these families.": ("image_do_pan_and_scan crop_to_patches"),
+    "Changes how fast it runs, not what is learnt.": (
+        "enable_liger_kernel use_unsloth use_unsloth_gc use_fast_tokenizer use_kv_cache "
+        "ray_run_name ray_num_workers ray_storage_path resources_per_worker placement_strategy"
+    ),
+    "Changes what is printed or measured; the run directory has its own curves.": (
+        "include_num_input_tokens_seen include_effective_tokens_per_second compute_accuracy "
+        "print_param_status use_swanlab swanlab_project swanlab_run_name swanlab_mode"
+    ),
+    "The newest commit is used; for another, download it and name the folder.": "model_revision",
+    "Belongs to export; a run here always writes the merged model.": (
+        "export_dir export_size export_device export_legacy_format export_hub_model_id"
+    ),
+    "Only for finetuning_type freeze: single layers are not chosen here.": (
+        "freeze_trainable_layers freeze_trainable_modules freeze_extra_modules"
+    ),
+    "Nothing here does this; the run goes without it.": (
+        "shift_attn mixture_of_depths rope_scaling resize_vocab add_tokens add_special_tokens "
+        "split_special_tokens use_dft_loss use_asft_loss use_eaft_loss disable_shuffling "
+        "use_llama_pro upcast_layernorm upcast_lmhead_output moe_aux_loss_coef "
+        "train_from_scratch use_audio_in_video audio_sampling_rate"
+    ),
+}
+
+
+def import_llamafactory(config: Path, *, folder: Path) -> Imported:
+    """Turn a LLaMA-Factory training file into a run configuration.
+
+    Args:
+        config: The YAML or JSON file.
+        folder: Folder of the run.yaml, which its paths are relative to.
+
+    Raises:
+        ConfigError: The file is missing or broken, names no model or data, or asks for training
+            that is not supervised fine-tuning.
+        ModelError: The model is a folder of a family that Sightline does not train.
+    """
+    ledger = Ledger("llamafactory", config, read_mapping(config), folder)
+    _refuse_other_stages(ledger)
+    family = carry_model(ledger, "model_name_or_path")
+    _carry_data(ledger)
+    _carry_limits(ledger, family)
+    _carry_tuning(ledger)
+    carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION)
+    if ledger.given.get("pure_bf16") is not None:
+        ledger.carry("pure_bf16", Rule("training.precision", _as_precision))
+    _carry_checkpointing(ledger)
+    carry_output(ledger, "runs/imported")
+    return ledger.done(_REASONS, "This importer does not know the key; it is left out.")
+
+
+def read_mapping(config: Path) -> dict[str, Any]:
+    """The keys of a YAML or JSON file.
+
+    Raises:
+        ConfigError: Missing, broken, or not a mapping.
+    """
+    if config.suffix.lower() != ".json":
+        values, _ = read_yaml(config)
+        return values
+    try:
+        values = json.loads(config.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{config}: the file cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{config}: this is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{config}: a {type(values).__name__} is given; a mapping of keys is expected.\n"
+            "Name the file that training was started with."
+        )
+    return values
+
+
+def _as_precision(value: Any) -> str:
+    return "bf16" if as_bool(value) else "auto"
+
+
+def _refuse_other_stages(ledger: Ledger) -> None:
+    stage = ledger.take("stage", as_text)
+    if stage not in (None, "sft"):
+        raise ledger.error(
+            "stage",
+            f"it is {stage}, and Sightline does supervised fine-tuning (sft) only.",
+            "Import a file whose stage is sft.",
+        )
+    if stage:
+        ledger.none("stage", stage, "Sightline does nothing else.")
+
+
+def _carry_data(ledger: Ledger) -> None:
+    folder_name = ledger.take("dataset_dir", as_text) or "data"
+    media = ledger.take("media_dir", as_text)
+    limit = ledger.take("max_samples", as_int)
+    root = None if media is None else ledger.path(ledger.found(media))
+    extra = {} if root is None else {"media_root": root}
+    for key, target in (("dataset", "data.train"), ("eval_dataset", "data.eval")):
+        names = ledger.take(key, as_list) or []
+        if key == "dataset" and not names:
+            raise ledger.error(key, "no data set is named.", "Write dataset: NAME there.")
+        sources = [_source(ledger, key, name, folder_name) | extra for name in names]
+        if sources:
+            ledger.put(target, sources)
+        for index, (name, source) in enumerate(zip(names, sources, strict=True)):
+            place, note = _say_source(ledger, source, folder_name)
+            ledger.row(key, name, f"{target}[{index}]", place, "carried", note)
+            if limit is not None:
+                _limit(ledger, source, limit, f"{target}[{index}]", folder_name)
+    if root is not None:
+        ledger.row("media_dir", media, "data.train[].media_root", root, "carried", "")
+    _carry_mixing(ledger)
+
+
+def _source(ledger: Ledger, key: str, name: str, folder_name: str) -> dict[str, Any]:
+    if folder_name == "ONLINE":
+        return {"hub": name}
+    declaration = ledger.found(folder_name) / "dataset_info.json"
+    if declaration.is_file():
+        declared = read_mapping(declaration)
+        if name not in declared:
+            near = get_close_matches(name, declared, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ledger.error(
+                key,
+                f"{declaration} declares no {name!r}.{hint}",
+                f"It declares {', '.join(declared) or 'nothing'}.",
+            )
+    return {"path": ledger.path(declaration), "name": name}
+
+
+def _limit(
+    ledger: Ledger, source: dict[str, Any], limit: int, place: str, folder_name: str
+) -> None:
+    """Carry max_samples over to one source: theirs is a bound, ours repeats a smaller one."""
+    name = source.get("name")
+    rows = None if name is None else _num_rows(ledger.found(folder_name), name)
+    if rows is not None and rows <= limit:
+        note = f"It has {rows} rows, which is all of it; num_samples would repeat them."
+        ledger.row("max_samples", limit, f"{place}.num_samples", None, "carried", note)
+        return
+    source["num_samples"] = limit
+    note = "Theirs are the first rows; here the seed chooses them."
+    if rows is None:
+        note += " A source with fewer is repeated up to it here: then remove num_samples."
+    ledger.row("max_samples", limit, f"{place}.num_samples", limit, "differs", note)
+
+
+def _num_rows(folder: Path, name: str) -> int | None:
+    """Rows of a declared .json or .jsonl file; None where it is not there or no such file."""
+    try:
+        entry = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8-sig"))[name]
+        file = folder / entry["file_name"]
+        if file.suffix == ".jsonl":
+            with file.open("rb") as lines:
+                return sum(1 for line in lines if line.strip())
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, KeyError, TypeError):
+        # What is wrong with the file is said when the run reads it; here it is only not counted.
+        return None
+    return len(rows) if isinstance(rows, list) else None
+
+
+def _say_source(ledger: Ledger, source: dict[str, Any], folder_name: str) -> tuple[str, str]:
+    if "hub" in source:
+        return f"hub: {source['hub']}", "From the hub, as dataset_dir ONLINE says."
+    missing = not (ledger.found(folder_name) / "dataset_info.json").is_file()
+    note = "There is no such file yet: correct the path." if missing else ""
+    return f"{source['path']}, name {source['name']}", note
+
+
+def _carry_mixing(ledger: Ledger) -> None:
+    strategy = ledger.take("mix_strategy", as_text)
+    shares = ledger.take("interleave_probs")
+    if strategy is not None and strategy != "concat":
+        note = "Data sets are always joined and shuffled; weight of a source changes its share."
+        ledger.row("mix_strategy", strategy, "data.train[].weight", 1.0, "differs", note)
+    elif strategy is not None:
+        ledger.none("mix_strategy", strategy, "Data sets are always joined and shuffled here.")
+    if shares is not None:
+        note = (
+            "Shares of the mix there; weight is passes over a source here. For a share p of N "
+            "samples in all, set the weight of a source of n rows to p x N / n."
+        )
+        ledger.row("interleave_probs", shares, "data.train[].weight", 1.0, "differs", note)
+
+
+def _carry_limits(ledger: Ledger, family: TrainableFamily | None) -> None:
+    before = "Theirs comes before the checkpoint's own limit; here it takes that one's place."
+    cut = "Theirs cuts what is longer, through images too; here data.fit makes it fit, whole."
+    ledger.carry_all(
+        {
+            "cutoff_len": Rule("data.max_length", as_int, cut, "differs", 2048),
+            "image_max_pixels": Rule("data.images.max_pixels", as_int, default=589824),
+            "image_min_pixels": Rule("data.images.min_pixels", as_int, before, "differs"),
+            "video_fps": Rule("data.videos.fps", as_float),
+        }
+    )
+    frames = ledger.take("video_maxlen", as_int)
+    if frames is None:
+        frames = 128
+        ledger.write_default("video_maxlen", frames, "data.videos.max_frames", frames)
+    else:
+        # One frame is an image: the least that a video can be here is two.
+        result = max(frames, 2)
+        verdict = "carried" if result == frames else "differs"
+        note = "Same meaning under another name." if result == frames else "Fewest here is 2."
+        ledger.write("video_maxlen", frames, "data.videos.max_frames", result, verdict, note)
+    ledger.write_default(
+        "(fewest frames)", 1, "data.videos.min_frames", 2, "Theirs has no lower bound."
+    )
+    for word, default in (("max", 65536), ("min", None)):
+        key = f"video_{word}_pixels"
+        given = ledger.take(key, as_int)
+        pixels = default if given is None else given
+        if pixels is not None:
+            target = f"data.videos.{word}_pixels"
+            carry_video_pixels(
+                ledger, key, target, pixels, family, max(frames, 2), is_default=given is None
+            )
+
+
+def _carry_tuning(ledger: Ledger) -> None:
+    method = ledger.take("finetuning_type", as_text)
+    if method is not None and method not in _METHODS:
+        raise ledger.error(
+            "finetuning_type",
+            f"it is {method}, and Sightline knows {', '.join(_METHODS)}.",
+            "Choose one of them there, or write run.yaml by hand: sightline config --explain.",
+        )
+    _carry_towers(ledger, method or "lora")
+    if method is not None:
+        note = "Each tower says by itself how it trains."
+        verdict = "carried"
+        if method == "freeze":
+            note = "Theirs trains the last layers only (2 by default); here the whole decoder."
+            verdict = "differs"
+        language = ledger.values["tuning"]["language"]
+        ledger.row("finetuning_type", method, "tuning.language", language, verdict, note)
+    if (method or "lora") == "lora":
+        _carry_lora(ledger)
+
+
+def _carry_towers(ledger: Ledger, method: str) -> None:
+    mode = "lora" if method == "lora" else "full"
+    everything = method == "full"
+    towers = {
+        "freeze_vision_tower": (True, "vision", ""),
+        "freeze_multi_modal_projector": (True, "projector", ""),
+        "freeze_language_model": (False, "language", ""),
+    }
+    if method == "lora":
+        reach = "Theirs reaches it only where its layers are named as the trained towers' are."
+        towers["freeze_multi_modal_projector"] = (True, "projector", reach)
+    for key, (default, tower, note) in towers.items():
+        frozen = ledger.take(key, as_bool)
+        result = "freeze" if (default if frozen is None else frozen) else mode
+        target = f"tuning.{tower}"
+        if frozen is None:
+            _write_tower(ledger, key, default, target, result)
+        else:
+            note = "" if frozen else note
+            verdict = "differs" if note else "carried"
+            ledger.write(key, frozen, target, result, verdict, note)
+    trains = "full" if everything and ledger.values["tuning"]["language"] == "full" else "freeze"
+    for tower in ("embeddings", "head"):
+        ledger.put(f"tuning.{tower}", trains)
+    if trains == "full":
+        note = "Embedding and head belong to the language model there, and train with it."
+        ledger.row("finetuning_type", "full", "tuning.embeddings, head", "full", "carried", note)
+
+
+def _write_tower(ledger: Ledger, key: str, default: bool, target: str, result: str) -> None:
+    if result == our_default(target):
+        ledger.put(target, result)
+    else:
+        ledger.write_default(key, default, target, result)
+
+
+def _carry_lora(ledger: Ledger) -> None:
+    ledger.carry("lora_rank", Rule("tuning.lora.rank", as_int, default=8))
+    alpha = 2 * ledger.values["tuning"]["lora"]["rank"]
+    if ledger.given.get("lora_alpha") is None and alpha != our_default("tuning.lora.alpha"):
+        note = "Twice lora_rank there."
+        ledger.write_default("lora_alpha", alpha, "tuning.lora.alpha", alpha, note)
+    ledger.carry("lora_alpha", Rule("tuning.lora.alpha", as_int))
+    ledger.carry("lora_dropout", Rule("tuning.lora.dropout", as_float))
+    target = ledger.take("lora_target", as_list)
+    if target == ["all"]:
+        ledger.row("lora_target", "all", "tuning", "per tower", "carried", "All linear layers.")
+    elif target is not None:
+        note = "Towers decide here: all linear layers of a tower set to lora, not these alone."
+        ledger.row("lora_target", target, "tuning", "per tower", "differs", note)
+    for name in ledger.take("additional_target", as_list) or []:
+        tower = {"embed_tokens": "embeddings", "lm_head": "head"}.get(name)
+        if tower is None:
+            note = "Only embedding and head can be trained in full beside LoRA by name."
+            ledger.none("additional_target", name, note)
+        else:
+            note = "Trained in full, as there. Where the two are tied, set both alike."
+            ledger.write("additional_target", name, f"tuning.{tower}", "full", "carried", note)
+
+
+def _carry_checkpointing(ledger: Ledger) -> None:
+    disabled = ledger.take("disable_gradient_checkpointing", as_bool)
+    if disabled is not None:
+        note = "The opposite sense; always the non-reentrant kind here."
+        target = "training.gradient_checkpointing"
+        key = "disable_gradient_checkpointing"
+        ledger.write(key, disabled, target, not disabled, "carried", note)

@@ -1,0 +1,384 @@
+"""A training of ms-swift as a run configuration: a YAML or JSON file, or a script with `swift sft`.
+
+A script is read, never run. Variables of the environment that decide pixels and frames count like
+flags. What is not given is ms-swift's default, and is written out where it changes the result.
+
+Reference: arguments/ of ms-swift 4.6; tests/unit/interop/test_import_swift.py.
+"""
+
+from __future__ import annotations
+
+import json
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from sightline.families import TrainableFamily
+from sightline.interop.imported import (
+    TRAINER_REASONS,
+    Imported,
+    Ledger,
+    Rule,
+    Verdict,
+    as_bool,
+    as_float,
+    as_int,
+    as_list,
+    as_text,
+    carry_model,
+    carry_output,
+    carry_training,
+    carry_video_pixels,
+    our_default,
+)
+from sightline.interop.llamafactory_config import read_mapping
+from sightline.interop.official import as_flag, read_command, read_flags, say_processes
+
+_TRAINER_DEFAULTS = {"lr_scheduler_type": "cosine", "warmup_ratio": 0.0, "weight_decay": 0.1}
+_TOTAL_BATCH = 16
+_UNIT = 28 * 28
+_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt")
+_WHOLE_FIT = "shrink, split, trim, drop"
+
+_REASONS = TRAINER_REASONS | {
+    "The family is read from the checkpoint itself.": "model_type task_type",
+    "The checkpoint's own chat template is used.": (
+        "template template_backend use_chat_template agent_template enable_thinking padding_side "
+        "response_prefix"
+    ),
+    "No such key: write the system prompt into the rows.": "system",
+    "Samples are not packed here; the loss of each is the same without.": (
+        "packing packing_length packing_num_proc packing_strategy padding_free"
+    ),
+    "No part is split off: write held-out rows into a file and name it in data.eval.": (
+        "split_dataset_ratio"
+    ),
+    "Data are indexed once and read from disk; nothing is tokenised ahead.": (
+        "lazy_tokenize dataset_num_proc load_from_cache_file shuffle_buffer_size download_mode "
+        "cached_dataset streaming"
+    ),
+    "A bad sample is never swapped for another: it goes to quarantine.jsonl (data.on_bad).": (
+        "strict"
+    ),
+    "Samples are always shuffled by training.seed.": "dataset_shuffle train_dataloader_shuffle",
+    "Boxes are written in the space of the model's family, by itself.": (
+        "norm_bbox QWENVL_BBOX_FORMAT"
+    ),
+    "Name columns in columns of a source.": "columns custom_dataset_info",
+    "Weights are not quantised here: the run needs more memory than theirs.": (
+        "quant_method quant_bits bnb_4bit_compute_dtype bnb_4bit_quant_type "
+        "bnb_4bit_use_double_quant"
+    ),
+    "Another kind of LoRA; plain LoRA is trained here.": (
+        "use_dora use_rslora lora_bias lora_dtype lorap_lr_ratio init_weights"
+    ),
+    "Towers decide here; single parameters are not chosen by name.": (
+        "freeze_parameters freeze_parameters_ratio freeze_parameters_regex trainable_parameters "
+        "trainable_parameters_regex target_regex target_parameters"
+    ),
+    "An adapter is not carried on: merge it first, and name the merged model.": "adapters",
+    "Changes how fast it runs, not what is learnt.": (
+        "use_liger_kernel device_map max_memory sequence_parallel_size tuner_backend "
+        "use_logits_to_keep CUDA_VISIBLE_DEVICES PYTORCH_CUDA_ALLOC_CONF OMP_NUM_THREADS "
+        "NNODES NODE_RANK MASTER_ADDR MASTER_PORT acc_strategy"
+    ),
+    "Changes what is named or printed: the run directory has its own files.": (
+        "add_version create_checkpoint_symlink model_author model_name swanlab_project "
+        "swanlab_mode swanlab_exp_name ignore_args_error check_model"
+    ),
+    "Models and data come from the Hugging Face hub, or from disk.": (
+        "use_hf hub_token USE_HF USE_MODELSCOPE_HUB"
+    ),
+    "The newest commit is used; for another, download it and name the folder.": "model_revision",
+    "No code of others is loaded; rows are read as they are.": (
+        "external_plugins custom_register_path"
+    ),
+    "Nothing here does this; the run goes without it.": (
+        "loss_type optimizer loss_scale use_galore lisa_activated_layers enable_dft_loss "
+        "enable_channel_loss resume_only_model"
+    ),
+    "Data sets are joined and shuffled; weight of a source changes its share.": "interleave_prob",
+}
+
+
+def import_swift(config: Path, *, folder: Path) -> Imported:
+    """Turn an ms-swift training into a run configuration.
+
+    Args:
+        config: A YAML or JSON file of flags, or a shell script with one `swift sft`.
+        folder: Folder of the run.yaml, which its paths are relative to.
+
+    Raises:
+        ConfigError: The file is missing or broken, or names no model or no data that can be read.
+        ModelError: The model is a folder of a family that Sightline does not train.
+    """
+    ledger = Ledger("swift", config, _given(config), folder)
+    # Older releases name it train_type.
+    kind = _method(ledger)
+    family = carry_model(ledger, "model")
+    _carry_data(ledger)
+    _carry_lengths(ledger)
+    _carry_pixels(ledger, family)
+    _carry_tuning(ledger, kind)
+    _carry_training(ledger, kind)
+    carry_output(ledger, "runs/imported")
+    return ledger.done(_REASONS, "This importer does not know the key; it is left out.")
+
+
+def _given(config: Path) -> dict[str, Any]:
+    if config.suffix.lower() in (".json", ".yaml", ".yml"):
+        given = read_mapping(config)
+        environment = given.pop("ENV", None) or {}
+    else:
+        command = read_command(config, _arguments, "swift sft")
+        given, environment = read_flags(command.words, config), dict(command.environment)
+    if isinstance(environment, dict):
+        given = environment | given
+    kwargs = given.pop("model_kwargs", None)
+    if isinstance(kwargs, str):
+        try:
+            kwargs = json.loads(kwargs)
+        except ValueError:
+            kwargs = {"model_kwargs": kwargs}
+    if isinstance(kwargs, dict):
+        given |= {name.upper(): value for name, value in kwargs.items()}
+    return given
+
+
+def _arguments(words: list[str]) -> int | None:
+    for place, word in enumerate(words):
+        if word.endswith("cli/sft.py"):
+            return place + 1
+        if word.rsplit("/", 1)[-1] == "swift" and words[place + 1 : place + 2] == ["sft"]:
+            return place + 2
+    return None
+
+
+def _method(ledger: Ledger) -> str:
+    for key in ("tuner_type", "train_type", "sft_type"):
+        kind = ledger.take(key, as_text)
+        if kind is None:
+            continue
+        if kind not in ("lora", "full"):
+            raise ledger.error(
+                key,
+                f"it is {kind}, and Sightline knows lora and full.",
+                "Choose one of them there, or write run.yaml by hand: sightline config --explain.",
+            )
+        ledger.row(
+            key, kind, "tuning", "per tower", "carried", "Each tower says by itself how it trains."
+        )
+        return kind
+    return "lora"
+
+
+def _carry_data(ledger: Ledger) -> None:
+    root = ledger.take("ROOT_IMAGE_DIR", as_text)
+    from_hub = any(as_flag(ledger.given.get(key)) for key in ("use_hf", "USE_HF"))
+    for key, target in (("dataset", "data.train"), ("val_dataset", "data.eval")):
+        sources: list[dict[str, Any]] = []
+        for text in _texts(ledger, key):
+            made = _sources(ledger, text, root, from_hub)
+            if not made:
+                note = "From ModelScope, which is not read here: download it and name its folder."
+                ledger.none(key, text, note)
+            for source, verdict, note in made:
+                place = f"{target}[{len(sources)}]"
+                named = source.get("path") or f"hub: {source['hub']}"
+                ledger.row(key, text, place, named, verdict, note)
+                sources.append(source)
+        if sources:
+            ledger.put(target, sources)
+        elif key == "dataset":
+            raise ledger.error(
+                key,
+                "no data set is named that can be read here.",
+                "Name a file, a folder or hf::ID there; ms::ID must be downloaded first.",
+            )
+
+
+def _texts(ledger: Ledger, key: str) -> list[str]:
+    given = ledger.take(key)
+    items = [] if given is None else given if isinstance(given, list) else [given]
+    return [ledger.convert(key, item, as_text) for item in items]
+
+
+def _sources(
+    ledger: Ledger, text: str, root: str | None, from_hub: bool
+) -> list[tuple[dict[str, Any], Verdict, str]]:
+    """Sources of one ``--dataset``: none where it is ModelScope's, several for several subsets."""
+    place, _, number = text.rpartition("#") if not ledger.found(text).exists() else (text, "", "")
+    place = place or number
+    number = number if place != number else ""
+    extra: dict[str, Any] = {}
+    if number:
+        extra["num_samples"] = ledger.convert("dataset", number, as_int)
+    prefix, _, name = place.rpartition("::")
+    file = ledger.found(name)
+    if prefix not in ("hf", "ms") and (file.exists() or file.suffix in _SUFFIXES):
+        return [_local(ledger, file, name, root, extra)]
+    if prefix == "ms" or not (from_hub or prefix == "hf"):
+        return []
+    name, _, subsets = name.partition(":")
+    hub: dict[str, Any] = {"hub": name}
+    note = "Its columns are told by their names; look at them with sightline inspect."
+    return [
+        (hub | ({"subset": subset} if subset else {}) | extra, "carried", note)
+        for subset in (subsets.split("/") if subsets else [""])
+    ]
+
+
+def _local(
+    ledger: Ledger, file: Path, name: str, root: str | None, extra: dict[str, Any]
+) -> tuple[dict[str, Any], Verdict, str]:
+    source = {"path": ledger.path(file), "format": "swift"} | extra
+    missing = "" if file.exists() else " There is no such file here: correct the path."
+    if root is not None:
+        source["media_root"] = ledger.path(ledger.found(root))
+        return source, "carried", f"media_root is their ROOT_IMAGE_DIR.{missing}"
+    if Path(name).expanduser().is_absolute():
+        note = (
+            "Relative media paths begin at the working directory there, at the data file here: "
+            "set media_root if rows have such."
+        )
+        return source, "differs", note + missing
+    working = file
+    for _ in Path(name).parts:
+        working = working.parent
+    source["media_root"] = ledger.path(working)
+    return source, "carried", f"media_root is the folder that training started in.{missing}"
+
+
+def _carry_lengths(ledger: Ledger) -> None:
+    ledger.carry("max_length", Rule("data.max_length", as_int))
+    strategy = ledger.take("truncation_strategy", as_text)
+    target = "data.fit"
+    if strategy in (None, "delete"):
+        note = "Theirs shows another sample in its place, unsaid; here it is counted and left out."
+        if strategy is None:
+            note = f"their default; ours is {_WHOLE_FIT}. {note}"
+        ledger.write("truncation_strategy", strategy or "delete", target, ["drop"], "differs", note)
+    else:
+        note = f"Theirs cuts tokens off; here {_WHOLE_FIT} are tried, and no image is cut."
+        ledger.row("truncation_strategy", strategy, target, _WHOLE_FIT, "differs", note)
+
+
+def _carry_pixels(ledger: Ledger, family: TrainableFamily | None) -> None:
+    whole = family is not None and family.video_budget == "whole_video"
+    for word in ("MAX", "MIN"):
+        target = f"data.images.{word.lower()}_pixels"
+        ledger.carry(f"{word}_PIXELS", Rule(target, as_int))
+        _carry_tokens(ledger, f"IMAGE_{word}_TOKEN_NUM", target)
+    before = "Theirs comes before the processor's own limit; here it takes that one's place."
+    ledger.carry("max_pixels", Rule("data.images.max_pixels", as_int, before, "differs"))
+    frames = ledger.given.get("FPS_MAX_FRAMES")
+    ledger.carry_all(
+        {
+            "FPS": Rule("data.videos.fps", as_float),
+            "FPS_MIN_FRAMES": Rule("data.videos.min_frames", as_int),
+            "FPS_MAX_FRAMES": Rule("data.videos.max_frames", as_int),
+        }
+    )
+    most = None if frames is None else as_int(frames)
+    for word, default in (("MAX", 768 * _UNIT), ("MIN", 128 * _UNIT)):
+        key, tokens_key = f"VIDEO_{word}_PIXELS", f"VIDEO_{word}_TOKEN_NUM"
+        target = f"data.videos.{word.lower()}_pixels"
+        pixels = ledger.take(key, as_int)
+        tokens = ledger.take(tokens_key, as_int)
+        if tokens is not None:
+            key, pixels = tokens_key, tokens * 32 * 32
+        if pixels is not None:
+            carry_video_pixels(ledger, key, target, pixels, family, most)
+        elif not whole:
+            carry_video_pixels(ledger, key, target, default, family, most, is_default=True)
+
+
+def _carry_tokens(ledger: Ledger, key: str, target: str) -> None:
+    tokens = ledger.take(key, as_int)
+    if tokens is not None:
+        pixels = tokens * 32 * 32
+        ledger.write(key, tokens, target, pixels, "differs", "Pixels here: 32 x 32 for a token.")
+
+
+def _carry_tuning(ledger: Ledger, kind: str) -> None:
+    flags = {"freeze_llm": "language", "freeze_aligner": "projector", "freeze_vit": "vision"}
+    for key, tower in flags.items():
+        frozen, default = ledger.take(key, as_bool), tower != "language"
+        result = "freeze" if (default if frozen is None else frozen) else kind
+        target = f"tuning.{tower}"
+        if frozen is not None:
+            ledger.write(key, frozen, target, result, "carried", "")
+        elif result != our_default(target):
+            ledger.write_default(key, default, target, result)
+    language = ledger.values.get("tuning", {}).get("language")
+    if kind == "full" and language != "freeze":
+        for tower in ("embeddings", "head"):
+            ledger.put(f"tuning.{tower}", "full")
+        note = "Embedding and head belong to the language model there, and train with it."
+        ledger.row("tuner_type", kind, "tuning.embeddings, head", "full", "carried", note)
+    if kind == "lora":
+        _carry_lora(ledger)
+
+
+def _carry_lora(ledger: Ledger) -> None:
+    ledger.carry_all(
+        {
+            "lora_rank": Rule("tuning.lora.rank", as_int, default=8),
+            "lora_alpha": Rule("tuning.lora.alpha", as_int, default=32),
+            "lora_dropout": Rule("tuning.lora.dropout", as_float, default=0.05),
+        }
+    )
+    modules = ledger.take("target_modules", as_list)
+    if modules == ["all-linear"]:
+        ledger.row("target_modules", "all-linear", "tuning", "per tower", "carried", "")
+    elif modules is not None:
+        note = "Towers decide here: all linear layers of a tower set to lora, not these alone."
+        ledger.row("target_modules", modules, "tuning", "per tower", "differs", note)
+    for name in ledger.take("modules_to_save", as_list) or []:
+        tower = {"embed_tokens": "embeddings", "lm_head": "head"}.get(name)
+        if tower is None:
+            note = "Only embedding and head can be trained in full beside LoRA by name."
+            ledger.none("modules_to_save", name, note)
+        else:
+            note = "Trained in full, as there. Where the two are tied, set both alike."
+            ledger.write("modules_to_save", name, f"tuning.{tower}", "full", "carried", note)
+
+
+def _carry_training(ledger: Ledger, kind: str) -> None:
+    batch = ledger.given.get("per_device_train_batch_size")
+    batch = 1 if batch is None else ledger.convert("per_device_train_batch_size", batch, as_int)
+    accumulation = max(1, ceil(_TOTAL_BATCH / max(batch, 1)))
+    defaults = _TRAINER_DEFAULTS | {
+        "learning_rate": 1e-5 if kind == "full" else 1e-4,
+        "gradient_accumulation_steps": accumulation,
+    }
+    is_given = ledger.given.get("gradient_accumulation_steps") is not None
+    _carry_dtype(ledger)
+    carry_training(ledger, defaults, "")
+    ledger.carry_all(
+        {
+            "aligner_lr": Rule("training.projector_learning_rate", as_float),
+            "vit_lr": Rule("training.vision_learning_rate", as_float),
+        }
+    )
+    processes = ledger.take("NPROC_PER_NODE")
+    if is_given:
+        say_processes(ledger, "NPROC_PER_NODE", processes)
+    elif processes is not None:
+        note = "A run here is one process; gradient_accumulation makes up for it."
+        ledger.none("NPROC_PER_NODE", processes, note)
+    if "adam_beta2" not in ledger.given:
+        note = "their default; the optimizer here is AdamW of torch with 0.999."
+        ledger.none("adam_beta2", 0.95, note)
+
+
+def _carry_dtype(ledger: Ledger) -> None:
+    dtype = ledger.take("torch_dtype", as_text)
+    target = "training.precision"
+    named = {"bfloat16": "bf16", "float32": "fp32"}
+    if dtype in named:
+        note = "Same meaning under another name."
+        ledger.write("torch_dtype", dtype, target, named[dtype], "carried", note)
+    elif dtype is not None:
+        note = f"{dtype} is not offered; auto is bf16 on a GPU that has it, fp32 elsewhere."
+        ledger.write("torch_dtype", dtype, target, "auto", "differs", note)
