@@ -9,8 +9,8 @@ from transformers import Trainer
 from sightline.config import TrainingConfig
 from sightline.data import Collator, read_source
 from sightline.model import follow_engine, load_weights, open_checkpoint
+from sightline.preparation import make_encoder
 from sightline.training.arguments import training_arguments
-from sightline.training.prepare import make_encoder
 from sightline.training.trainer import SampleDataset, SightlineTrainer
 
 NUM_SAMPLES = 4

@@ -11,7 +11,7 @@ from sightline.data import Collator, Conversation, ImagePart, Message, Origin, T
 from sightline.errors import LayoutError
 from sightline.model import follow_engine, load_weights, open_checkpoint
 from sightline.positions import place_batch
-from sightline.training.prepare import make_encoder
+from sightline.preparation import make_encoder
 
 FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 TOLERANCE = 1e-4  # fp32 noise of these models is under 1e-5; a position fault moves whole logits

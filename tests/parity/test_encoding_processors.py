@@ -26,7 +26,7 @@ from sightline.data import (
 )
 from sightline.data import chat_messages as to_chat
 from sightline.model import Checkpoint, open_checkpoint
-from sightline.training.prepare import make_encoder
+from sightline.preparation import make_encoder
 
 FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 

@@ -15,9 +15,9 @@ EXIT_NOT_PROVEN = 1
 EXIT_BAD_INPUT = 2
 
 
-def make_console() -> Console:
+def make_console(*, stderr: bool = False) -> Console:
     """A console for results on standard output, at most 100 columns wide."""
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False, soft_wrap=False, stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 80
     console.width = min(console.width, 100)

@@ -98,7 +98,7 @@ def _of_sample(path: Path, index: int, overrides: list[str]) -> DrawnPositions:
     from sightline.config import load_config
     from sightline.model import open_checkpoint, resolve_model
     from sightline.positions import build_position_ids
-    from sightline.training.prepare import prepare_sample
+    from sightline.preparation import prepare_sample
 
     config = load_config(path, overrides)
     with TemporaryDirectory() as folder:  # for a tiny model, which is made on the spot

@@ -58,6 +58,48 @@ def train(
 
 
 @app.command()
+def check(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with 1 where there is a warning.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the ledger; OUTPUT.check without it.")
+    ] = None,
+) -> None:
+    """Read all data and say what is in it, what is wrong, and what max_length costs."""
+    from sightline.cli.check import check_command
+
+    raise SystemExit(
+        check_command(config, overrides or [], as_json=as_json, strict=strict, output=output)
+    )
+
+
+@app.command("import")
+def import_(
+    tool: Annotated[str, typer.Argument(help="llamafactory, swift or official.")],
+    config: Annotated[Path, typer.Argument(help="Its configuration: a YAML or a shell script.")],
+    output: Annotated[Path, typer.Option(help="Where the run configuration goes.")] = Path(
+        "run.yaml"
+    ),
+    datasets: Annotated[
+        Path | None, typer.Option(help="official: the Python file with its data_dict.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file of that name.")
+    ] = False,
+) -> None:
+    """Turn another tool's configuration into a run.yaml, and say what became of every key."""
+    from sightline.cli.import_ import import_command
+
+    raise SystemExit(
+        import_command(tool, config, output=output, datasets=datasets, overwrite=overwrite)
+    )
+
+
+@app.command()
 def verify(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     control: Annotated[

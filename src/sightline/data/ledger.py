@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sightline.data.index import Entry, IndexedFile, entries_of
-from sightline.data.plan import FitPlan, SampleFate
+from sightline.data.plan import FitPlan, SampleFate, fates_of
 from sightline.errors import DataError
 from sightline.records import atomic_file
 
@@ -106,20 +108,30 @@ def write_ledger(
 
 
 def joined(
-    files: Sequence[IndexedFile], plan: FitPlan
+    files: Sequence[IndexedFile], plan: FitPlan, *, only_changed: bool = False
 ) -> Iterator[tuple[IndexedFile, Entry, SampleFate]]:
-    """Every sample with its row of the index and its fate, in order."""
-    fates = (fate for batch in plan.fate_batches() for fate in batch)
+    """Samples with their rows of the index and their fates, in order.
+
+    Args:
+        files: The index, file by file.
+        plan: The plan of all samples.
+        only_changed: Leave out the samples that train as they are.
+    """
+    batches = plan.fate_batches()
     for file in files:
         for table in file.tables():
-            for batch in table.to_batches():
-                for entry in entries_of(batch):
-                    yield file, entry, next(fates)
+            fates = next(batches)
+            if only_changed:
+                changed = pc.call_function("not_equal", [fates.column("fate"), pa.scalar("kept")])
+                fates, table = fates.filter(changed), table.filter(changed)
+            entries = (entry for batch in table.to_batches() for entry in entries_of(batch))
+            for entry, fate in zip(entries, fates_of(fates), strict=True):
+                yield file, entry, fate
 
 
 def first_fault(files: Sequence[IndexedFile], plan: FitPlan) -> DataError | None:
     """The first sample that cannot be used, as an error; None where all can."""
-    for file, entry, fate in joined(files, plan):
+    for file, entry, fate in joined(files, plan, only_changed=True):
         if fate.fate == "quarantined":
             if entry.what is not None:
                 return entry.fault(file.reader.rows.file)

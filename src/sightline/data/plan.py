@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sightline.config import Policy
 from sightline.data.encode import Encoder, MediaLimits
@@ -119,13 +120,24 @@ class FitPlan:
         """The conversations to train on, mapped."""
         return mapped(self.items)
 
-    def fate_batches(self) -> Iterator[list[SampleFate]]:
-        """The fates, some thousand at a time, in the order of the samples."""
+    def fate_batches(self) -> Iterator[pa.RecordBatch]:
+        """The fates, one batch for each file of the index."""
         with pa.memory_map(str(self.fates)) as source:
             reader = pa.ipc.open_file(source)
             for number in range(reader.num_record_batches):
-                columns = [column.to_pylist() for column in reader.get_batch(number).columns]
-                yield [SampleFate(*row) for row in zip(*columns, strict=True)]
+                yield reader.get_batch(number)
+
+    def changed_fates(self) -> Iterator[SampleFate]:
+        """The fates of samples that do not train as they are."""
+        for batch in self.fate_batches():
+            changed = pc.call_function("not_equal", [batch.column("fate"), pa.scalar("kept")])
+            yield from fates_of(batch.filter(changed))
+
+
+def fates_of(batch: pa.RecordBatch) -> Iterator[SampleFate]:
+    """The rows of a batch of fates."""
+    columns = [column.to_pylist() for column in batch.columns]
+    return (SampleFate(*row) for row in zip(*columns, strict=True))
 
 
 def make_plan(

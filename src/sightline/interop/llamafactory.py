@@ -4,10 +4,11 @@
                    "columns": {"messages": "messages", "images": "images"},
                    "tags": {"role_tag": "role", "content_tag": "content", ...}}}
 
-Its rules, kept here: ``file_name`` and the media files are relative to the folder of the
-declaration; without ``formatting`` an entry is alpaca; the default names of columns and tags hold
-only where ``columns`` or ``tags`` is left out as a whole, and an unnamed one does not exist
-otherwise. What this version cannot read is refused, never skipped.
+Its rules, kept here: ``file_name``, a file or a folder of files of one kind, and the media files
+are relative to the folder of the declaration; a hub id comes before a file; without ``formatting``
+an entry is alpaca; the default names of columns and tags hold only where ``columns`` or ``tags`` is
+left out as a whole, and an unnamed one does not exist otherwise. What this version cannot read is
+refused, never skipped.
 
 Reference: data/parser.py of LLaMA-Factory, checked in tests/unit/interop/test_llamafactory.py.
 """
@@ -20,7 +21,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypedDict
 
-from sightline.config import Columns, Source, Tags
+from sightline.config import Columns, Source, SourceFormat, Tags
 from sightline.errors import ConfigError, DataError
 
 DEFAULT_COLUMNS: dict[str, str | None] = {
@@ -28,6 +29,10 @@ DEFAULT_COLUMNS: dict[str, str | None] = {
     "images": None,
     "videos": None,
     "system": None,
+    "prompt": "instruction",
+    "query": "input",
+    "response": "output",
+    "history": None,
 }
 DEFAULT_TAGS: dict[str, str | None] = {
     "role_tag": "from",
@@ -36,33 +41,43 @@ DEFAULT_TAGS: dict[str, str | None] = {
     "assistant_tag": "gpt",
     "system_tag": "system",
 }
-REQUIRED_COLUMNS = ("messages",)
+REQUIRED_COLUMNS = {
+    "sharegpt": ("messages",),
+    "openai": ("messages",),
+    "alpaca": ("prompt", "response"),
+}
 REQUIRED_TAGS = ("role_tag", "content_tag", "user_tag", "assistant_tag")
 
 # Named in a declaration without effect as long as no row uses them; a row that does is refused.
 IDLE_TAGS = ("observation_tag", "function_tag")
 
 UNREAD_COLUMNS = {
-    "prompt": "alpaca",
-    "query": "alpaca",
-    "response": "alpaca",
-    "history": "alpaca",
     "tools": "tool calls",
     "audios": "audio",
     "chosen": "preferences",
     "rejected": "preferences",
     "kto_tag": "preferences",
 }
-REMOTE_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-# Keys that pick or repeat a part of the data, with the values under which they do nothing.
-IDLE_VALUES: dict[str, tuple[object, ...]] = {
-    "ranking": (None, False),
-    "subset": (None,),
-    "folder": (None,),
-    "num_samples": (None,),
-    "split": (None, "train"),
+# Places that are not read, in the order in which LLaMA-Factory looks at them.
+REMOTE_KEYS = ("ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+# Keys that are not acted on, with the values under which they do nothing.
+IDLE_VALUES: dict[str, tuple[object, ...]] = {"ranking": (None, False), "folder": (None,)}
+READ_KEYS = (
+    "hf_hub_url",
+    "file_name",
+    "formatting",
+    "columns",
+    "tags",
+    "subset",
+    "split",
+    "num_samples",
+)
+# OpenAI's shape differs from ShareGPT's by tool calls alone, which are not read.
+FORMATS: dict[object, SourceFormat] = {
+    "alpaca": "alpaca",
+    "sharegpt": "sharegpt",
+    "openai": "sharegpt",
 }
-READ_KEYS = ("file_name", "formatting", "columns", "tags")
 
 
 class Declaration(TypedDict):
@@ -71,8 +86,12 @@ class Declaration(TypedDict):
     ``columns`` and ``tags`` hold every name that this version reads; None: there is none.
     """
 
-    path: Path
-    format: str
+    path: Path | None
+    hub: str | None
+    subset: str | None
+    split: str
+    num_samples: int | None
+    format: SourceFormat
     columns: dict[str, str | None]
     tags: dict[str, str | None]
     media_root: Path
@@ -90,15 +109,21 @@ def resolve_declaration(path: Path, name: str) -> Declaration:
     """
     entry = _entry(path, name)
     _refuse_unread(entry, path, name)
-    folder = path.parent
-    file = folder / _file_name(entry, path, name)
-    if not file.is_file():
-        kind = "is a folder" if file.is_dir() else "does not exist"
-        fix = "file_name is one .json or .jsonl file, relative to the folder of this declaration."
-        raise _error(f"{file} {kind}.", path, f"{name}.file_name", fix)
-    columns = _names(entry, "columns", DEFAULT_COLUMNS, REQUIRED_COLUMNS, path, name)
+    hub = _text(entry, "hf_hub_url", path, name)
+    kind = entry.get("formatting", "alpaca")
+    columns = _names(entry, "columns", DEFAULT_COLUMNS, REQUIRED_COLUMNS[str(kind)], path, name)
     tags = _names(entry, "tags", DEFAULT_TAGS, REQUIRED_TAGS, path, name)
-    return Declaration(path=file, format="sharegpt", columns=columns, tags=tags, media_root=folder)
+    return Declaration(
+        path=None if hub else _file(entry, path, name),
+        hub=hub,
+        subset=_text(entry, "subset", path, name),
+        split=_text(entry, "split", path, name) or "train",
+        num_samples=_num_samples(entry, path, name),
+        format=FORMATS[kind],
+        columns=columns,
+        tags=tags,
+        media_root=path.parent,
+    )
 
 
 def expand_sources(sources: Sequence[Source]) -> list[Source]:
@@ -128,7 +153,11 @@ def _declared(source: Source, name: str) -> Source:
             )
     declared = resolve_declaration(Path(source.title), name)
     update = {
-        "path": str(declared["path"]),
+        "path": None if declared["path"] is None else str(declared["path"]),
+        "hub": declared["hub"],
+        "subset": declared["subset"],
+        "split": declared["split"],
+        "num_samples": source.num_samples or declared["num_samples"],
         "format": declared["format"],
         "name": None,
         "media_root": source.media_root or str(declared["media_root"]),
@@ -171,18 +200,18 @@ def _entries(path: Path) -> dict[str, object]:
 def _refuse_unread(entry: Mapping[str, object], path: Path, name: str) -> None:
     """Refuse an entry that would be read differently from what it declares."""
     for key in REMOTE_KEYS:
-        if entry.get(key):
-            fix = "Save the data set as a .json or .jsonl file and name it with file_name."
-            raise _error("only files on this machine are read.", path, f"{name}.{key}", fix)
+        if entry.get(key) and not entry.get("hf_hub_url"):
+            what = "only files on this machine and data sets of the Hugging Face hub are read."
+            fix = "Save the data set as a file and name it with file_name, or with hf_hub_url."
+            raise _error(what, path, f"{name}.{key}", fix)
     for key, idle in IDLE_VALUES.items():
         if entry.get(key) not in idle:
             what = f"{entry[key]!r} is not acted on by this version."
             raise _error(what, path, f"{name}.{key}", "Remove it, or prepare the file that way.")
     formatting = entry.get("formatting", "alpaca")
-    if formatting != "sharegpt":
-        stated = "" if "formatting" in entry else " (what LLaMA-Factory takes where none is named)"
-        what = f"the formatting is {formatting!r}{stated}; this version reads sharegpt."
-        raise _error(what, path, f"{name}.formatting", "Convert the file to ShareGPT.")
+    if not isinstance(formatting, str) or formatting not in FORMATS:
+        what = f"the formatting is {formatting!r}; known: {', '.join(map(str, FORMATS))}."
+        raise _error(what, path, f"{name}.formatting", None)
     _refuse_unknown(entry, (*READ_KEYS, *REMOTE_KEYS, *IDLE_VALUES), path, name)
 
 
@@ -196,11 +225,37 @@ def _refuse_unknown(
             raise _error("the key is unknown.", path, f"{field}.{key}", fix)
 
 
-def _file_name(entry: Mapping[str, object], path: Path, name: str) -> str:
+def _file(entry: Mapping[str, object], path: Path, name: str) -> Path:
     file_name = entry.get("file_name")
-    if isinstance(file_name, str) and file_name:
-        return file_name
-    raise _error("the entry names no file.", path, name, "Add file_name.")
+    if not isinstance(file_name, str) or not file_name:
+        raise _error("the entry names no file.", path, name, "Add file_name.")
+    file = path.parent / file_name
+    if not file.exists():
+        fix = "file_name is a file or a folder, relative to the folder of this declaration."
+        raise _error(f"{file} does not exist.", path, f"{name}.file_name", fix)
+    if entry.get("split") not in (None, "train"):
+        what = f"the split is {entry['split']!r}, and a file has no splits."
+        raise _error(what, path, f"{name}.split", "Remove it, or name the split's own file.")
+    return file
+
+
+def _text(entry: Mapping[str, object], key: str, path: Path, name: str) -> str | None:
+    value = entry.get(key)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise _error("a text expected.", path, f"{name}.{key}", None)
+    return value
+
+
+def _num_samples(entry: Mapping[str, object], path: Path, name: str) -> int | None:
+    value = entry.get("num_samples")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        what = f"{value!r} is given; a whole number over 0 expected."
+        raise _error(what, path, f"{name}.num_samples", "Remove it to take all samples.")
+    return value
 
 
 def _names(

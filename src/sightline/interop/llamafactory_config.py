@@ -7,30 +7,17 @@ Reference: hparams/ of LLaMA-Factory 0.9.5; tests/unit/interop/test_import_llama
 
 from __future__ import annotations
 
-import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sightline.config.read import read_yaml
-from sightline.errors import ConfigError
 from sightline.families import TrainableFamily
-from sightline.interop.imported import (
-    TRAINER_REASONS,
-    Imported,
-    Ledger,
-    Rule,
-    as_bool,
-    as_float,
-    as_int,
-    as_list,
-    as_text,
-    carry_model,
-    carry_output,
-    carry_training,
-    carry_video_pixels,
-    our_default,
-)
+from sightline.interop.given_values import as_bool, as_float, as_int, as_list, as_text
+from sightline.interop.imported import Imported
+from sightline.interop.ledger import Ledger, Rule, our_default
+from sightline.interop.llamafactory_data import carry_data
+from sightline.interop.mapping_file import read_mapping
+from sightline.interop.model_keys import carry_model, carry_video_pixels
+from sightline.interop.trainer_keys import TRAINER_REASONS, carry_output, carry_training
 
 _TRAINER_DEFAULTS = {
     "learning_rate": 5e-5,
@@ -41,7 +28,6 @@ _TRAINER_DEFAULTS = {
 }
 _ACCUMULATION = "A token mean over the whole step here; theirs is a mean of the passes' means."
 _METHODS = ("lora", "full", "freeze")
-
 _REASONS = TRAINER_REASONS | {
     "The checkpoint's own chat template is used.": (
         "template enable_thinking preserve_thinking tool_format"
@@ -115,7 +101,7 @@ def import_llamafactory(config: Path, *, folder: Path) -> Imported:
     ledger = Ledger("llamafactory", config, read_mapping(config), folder)
     _refuse_other_stages(ledger)
     family = carry_model(ledger, "model_name_or_path")
-    _carry_data(ledger)
+    carry_data(ledger)
     _carry_limits(ledger, family)
     _carry_tuning(ledger)
     carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION)
@@ -124,29 +110,6 @@ def import_llamafactory(config: Path, *, folder: Path) -> Imported:
     _carry_checkpointing(ledger)
     carry_output(ledger, "runs/imported")
     return ledger.done(_REASONS, "This importer does not know the key; it is left out.")
-
-
-def read_mapping(config: Path) -> dict[str, Any]:
-    """The keys of a YAML or JSON file.
-
-    Raises:
-        ConfigError: Missing, broken, or not a mapping.
-    """
-    if config.suffix.lower() != ".json":
-        values, _ = read_yaml(config)
-        return values
-    try:
-        values = json.loads(config.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{config}: the file cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{config}: this is not JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{config}: a {type(values).__name__} is given; a mapping of keys is expected.\n"
-            "Name the file that training was started with."
-        )
-    return values
 
 
 def _as_precision(value: Any) -> str:
@@ -163,102 +126,6 @@ def _refuse_other_stages(ledger: Ledger) -> None:
         )
     if stage:
         ledger.none("stage", stage, "Sightline does nothing else.")
-
-
-def _carry_data(ledger: Ledger) -> None:
-    folder_name = ledger.take("dataset_dir", as_text) or "data"
-    media = ledger.take("media_dir", as_text)
-    limit = ledger.take("max_samples", as_int)
-    root = None if media is None else ledger.path(ledger.found(media))
-    extra = {} if root is None else {"media_root": root}
-    for key, target in (("dataset", "data.train"), ("eval_dataset", "data.eval")):
-        names = ledger.take(key, as_list) or []
-        if key == "dataset" and not names:
-            raise ledger.error(key, "no data set is named.", "Write dataset: NAME there.")
-        sources = [_source(ledger, key, name, folder_name) | extra for name in names]
-        if sources:
-            ledger.put(target, sources)
-        for index, (name, source) in enumerate(zip(names, sources, strict=True)):
-            place, note = _say_source(ledger, source, folder_name)
-            ledger.row(key, name, f"{target}[{index}]", place, "carried", note)
-            if limit is not None:
-                _limit(ledger, source, limit, f"{target}[{index}]", folder_name)
-    if root is not None:
-        ledger.row("media_dir", media, "data.train[].media_root", root, "carried", "")
-    _carry_mixing(ledger)
-
-
-def _source(ledger: Ledger, key: str, name: str, folder_name: str) -> dict[str, Any]:
-    if folder_name == "ONLINE":
-        return {"hub": name}
-    declaration = ledger.found(folder_name) / "dataset_info.json"
-    if declaration.is_file():
-        declared = read_mapping(declaration)
-        if name not in declared:
-            near = get_close_matches(name, declared, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ledger.error(
-                key,
-                f"{declaration} declares no {name!r}.{hint}",
-                f"It declares {', '.join(declared) or 'nothing'}.",
-            )
-    return {"path": ledger.path(declaration), "name": name}
-
-
-def _limit(
-    ledger: Ledger, source: dict[str, Any], limit: int, place: str, folder_name: str
-) -> None:
-    """Carry max_samples over to one source: theirs is a bound, ours repeats a smaller one."""
-    name = source.get("name")
-    rows = None if name is None else _num_rows(ledger.found(folder_name), name)
-    if rows is not None and rows <= limit:
-        note = f"It has {rows} rows, which is all of it; num_samples would repeat them."
-        ledger.row("max_samples", limit, f"{place}.num_samples", None, "carried", note)
-        return
-    source["num_samples"] = limit
-    note = "Theirs are the first rows; here the seed chooses them."
-    if rows is None:
-        note += " A source with fewer is repeated up to it here: then remove num_samples."
-    ledger.row("max_samples", limit, f"{place}.num_samples", limit, "differs", note)
-
-
-def _num_rows(folder: Path, name: str) -> int | None:
-    """Rows of a declared .json or .jsonl file; None where it is not there or no such file."""
-    try:
-        entry = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8-sig"))[name]
-        file = folder / entry["file_name"]
-        if file.suffix == ".jsonl":
-            with file.open("rb") as lines:
-                return sum(1 for line in lines if line.strip())
-        rows = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, KeyError, TypeError):
-        # What is wrong with the file is said when the run reads it; here it is only not counted.
-        return None
-    return len(rows) if isinstance(rows, list) else None
-
-
-def _say_source(ledger: Ledger, source: dict[str, Any], folder_name: str) -> tuple[str, str]:
-    if "hub" in source:
-        return f"hub: {source['hub']}", "From the hub, as dataset_dir ONLINE says."
-    missing = not (ledger.found(folder_name) / "dataset_info.json").is_file()
-    note = "There is no such file yet: correct the path." if missing else ""
-    return f"{source['path']}, name {source['name']}", note
-
-
-def _carry_mixing(ledger: Ledger) -> None:
-    strategy = ledger.take("mix_strategy", as_text)
-    shares = ledger.take("interleave_probs")
-    if strategy is not None and strategy != "concat":
-        note = "Data sets are always joined and shuffled; weight of a source changes its share."
-        ledger.row("mix_strategy", strategy, "data.train[].weight", 1.0, "differs", note)
-    elif strategy is not None:
-        ledger.none("mix_strategy", strategy, "Data sets are always joined and shuffled here.")
-    if shares is not None:
-        note = (
-            "Shares of the mix there; weight is passes over a source here. For a share p of N "
-            "samples in all, set the weight of a source of n rows to p x N / n."
-        )
-        ledger.row("interleave_probs", shares, "data.train[].weight", 1.0, "differs", note)
 
 
 def _carry_limits(ledger: Ledger, family: TrainableFamily | None) -> None:

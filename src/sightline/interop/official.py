@@ -9,30 +9,24 @@ Reference: qwen-vl-finetune/ of QwenLM; tests/unit/interop/test_import_official.
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import ConfigError
 from sightline.families import TrainableFamily
-from sightline.interop.imported import (
+from sightline.interop.data_dict import read_datasets
+from sightline.interop.given_values import as_bool, as_flag, as_float, as_int, as_list
+from sightline.interop.imported import Imported
+from sightline.interop.ledger import Ledger, Rule, our_default
+from sightline.interop.model_keys import carry_model
+from sightline.interop.shell import read_command, read_flags
+from sightline.interop.trainer_keys import (
     TRAINER_REASONS,
-    Imported,
-    Ledger,
-    Rule,
-    as_bool,
-    as_float,
-    as_int,
-    as_list,
-    carry_model,
     carry_output,
     carry_training,
-    our_default,
+    say_processes,
 )
 
 _MODEL = "Qwen/Qwen2.5-VL-3B-Instruct"
@@ -93,17 +87,6 @@ def import_official(config: Path, *, folder: Path, datasets: Path | None = None)
     return ledger.done(_REASONS, "This importer does not know the flag; it is left out.")
 
 
-def say_processes(ledger: Ledger, key: str, given: Any) -> None:
-    """Say that a run here is one process, where theirs is several."""
-    if given in (None, "1", 1):
-        return
-    note = (
-        "A run here is one process: for as many samples a step, multiply "
-        "training.gradient_accumulation by it."
-    )
-    ledger.none(key, given, note)
-
-
 def _carry_data(ledger: Ledger, datasets: Path | None) -> None:
     key = "dataset_use"
     names = ledger.take(key, as_list) or []
@@ -156,66 +139,6 @@ def _datasets_file(ledger: Ledger, datasets: Path | None) -> Path:
     )
 
 
-def read_datasets(file: Path) -> dict[str, dict[str, str]]:
-    """The ``data_dict`` of a Python file, of literals alone; the file is not imported.
-
-    Returns:
-        ``annotation_path`` and ``data_path`` by the data set's name.
-
-    Raises:
-        ConfigError: The file is missing, is no Python, or does not spell its data sets out.
-    """
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: the file cannot be read: {error.strerror}.") from error
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: this is not Python: {error}.") from error
-    values: dict[str, Any] = {}
-    for statement in tree.body:
-        name, node = _assigned(statement)
-        if name is not None and node is not None:
-            values[name] = _literal(node, values)
-    known = values.get("data_dict")
-    fix = 'Write data_dict = {"name": {"annotation_path": "...", "data_path": "..."}}.'
-    if not isinstance(known, dict) or not known:
-        raise ConfigError(f"{file}: data_dict: it is missing, or no dict of literals.\n{fix}")
-    for name, entry in known.items():
-        path = entry.get("annotation_path") if isinstance(entry, dict) else None
-        root = entry.get("data_path", "") if isinstance(entry, dict) else ""
-        if not isinstance(name, str) or not isinstance(path, str) or not isinstance(root, str):
-            raise ConfigError(f"{file}: data_dict[{name!r}]: no literal annotation_path.\n{fix}")
-    return known
-
-
-def _assigned(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-        return statement.targets[0].id, statement.value
-    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-        return statement.target.id, statement.value
-    return None, None
-
-
-def _literal(node: ast.expr, values: Mapping[str, Any]) -> Any:
-    """The value of a literal, or of a name of one; None where it would have to be computed."""
-    match node:
-        case ast.Constant():
-            return node.value
-        case ast.Name():
-            return values.get(node.id)
-        case ast.JoinedStr():
-            parts = [part.value for part in node.values if isinstance(part, ast.Constant)]
-            return "".join(map(str, parts)) if len(parts) == len(node.values) else None
-        case ast.Dict():
-            pairs = zip(node.keys, node.values, strict=True)
-            return {
-                _literal(key, values): _literal(item, values)
-                for key, item in pairs
-                if isinstance(key, ast.Constant)
-            }
-    return None
-
-
 def _carry_limits(ledger: Ledger, family: TrainableFamily | None) -> None:
     cut = "Theirs cuts what is longer, through images too; here data.fit makes it fit, whole."
     field_of = "The processor's own field, as there: a frame's, or all frames' with Qwen3-VL."
@@ -243,11 +166,6 @@ def _carry_limits(ledger: Ledger, family: TrainableFamily | None) -> None:
             "video_fps": Rule("data.videos.fps", as_float),
         }
     )
-
-
-def as_flag(value: Any) -> bool:
-    """Whether a flag is given and not false."""
-    return value is not None and str(value).lower() not in ("false", "0", "no")
 
 
 def _carry_tuning(ledger: Ledger) -> None:
@@ -303,117 +221,6 @@ def _carry_lora(ledger: Ledger, towers: Mapping[str, str]) -> None:
         ledger.write_default("lora_dropout", 0.0, "tuning.lora.dropout", 0.05, note)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One command of a shell script.
-
-    Attributes:
-        words: Its arguments.
-        words_before: What stands before them: a launcher with its options, and the program.
-        environment: Variables that the script exports, or sets for this command.
-    """
-
-    words: list[str]
-    words_before: list[str]
-    environment: dict[str, str]
-
-
-@dataclass
-class _Word:
-    """A word of a command: pieces of text, and whether quotes stood around them."""
-
-    pieces: list[tuple[str, str]] = field(default_factory=list)
-
-    def expanded(self, variables: Mapping[str, str]) -> list[str]:
-        """The words that the shell would make of it: what is unquoted falls apart at spaces."""
-        words, current, begun = [], "", False
-        for text, quote in self.pieces:
-            value = text if quote == "'" else _substituted(text, variables)
-            if quote or value == text:
-                current, begun = current + value, True
-                continue
-            first, *rest = value.split() or [""]
-            current, begun = current + first, begun or bool(first)
-            for part in rest:
-                words.append(current)
-                current = part
-        return [*words, current] if begun else words
-
-
-_NAME = re.compile(r"(\w+)=")
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
-
-
-def read_command(file: Path, start: Callable[[list[str]], int | None], expected: str) -> Command:
-    """The one command of a shell script that starts a training. Nothing is executed.
-
-    Args:
-        file: The script.
-        start: Where the arguments begin in a command's words; None where it is another command.
-        expected: What such a command has in it, for the message.
-
-    Raises:
-        ConfigError: The file is missing or no text, a quote stays open, or there is no such
-            command, or more than one.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError(f"{file}: the script cannot be read: {reason}.") from error
-    variables: dict[str, str] = {}
-    exported: dict[str, str] = {}
-    found = []
-    for command in _commands(text, file):
-        own, words = _assignments(command, variables)
-        if not words or words[0] == "export":
-            for word in words[1:]:
-                name, _, value = word.partition("=")
-                own[name] = value or variables.get(name, "")
-            variables |= own
-            exported |= own if words else {}
-            continue
-        begin = start(words)
-        if begin is not None:
-            plain = _without_redirections(words)
-            found.append(
-                Command(words=plain[begin:], words_before=plain[:begin], environment=exported | own)
-            )
-    if len(found) != 1:
-        raise ConfigError(
-            f"{file}: {len(found)} commands with {expected} are found; one is expected.\n"
-            f"Name a script that starts {expected} once, with plain name=value variables."
-        )
-    return found[0]
-
-
-def read_flags(words: list[str], file: Path) -> dict[str, Any]:
-    """Flags by name: a text, a list where several words follow, true where none does.
-
-    Raises:
-        ConfigError: A word stands before the first flag, or a flag is given twice.
-
-    >>> read_flags(["--lr", "1e-5", "--names", "a", "b", "--bf16"], Path("run.sh"))
-    {'lr': '1e-5', 'names': ['a', 'b'], 'bf16': True}
-    """
-    flags: dict[str, list[str]] = {}
-    name = ""
-    for word in words:
-        if word.startswith("--") and len(word) > 2:
-            name, equals, value = word[2:].partition("=")
-            if name in flags:
-                raise ConfigError(f"{file}: --{name} is given twice.\nKeep one of them.")
-            flags[name] = [value] if equals else []
-        elif name:
-            flags[name].append(word)
-        else:
-            raise ConfigError(f"{file}: {word!r} stands before the first --flag.\nRemove it.")
-    return {
-        key: True if not values else values[0] if len(values) == 1 else values
-        for key, values in flags.items()
-    }
-
-
 def _arguments(words: list[str]) -> int | None:
     return next((i + 1 for i, word in enumerate(words) if word.endswith("train_qwen.py")), None)
 
@@ -425,127 +232,3 @@ def _launch_options(words: list[str]) -> dict[str, str]:
         if word.startswith("--") and "=" not in word:
             options[word[2:]] = following
     return options
-
-
-def _assignments(
-    command: list[_Word], variables: Mapping[str, str]
-) -> tuple[dict[str, str], list[str]]:
-    """Leading ``name=value`` words of a command, and the words after them."""
-    own: dict[str, str] = {}
-    for place, word in enumerate(command):
-        text, quote = word.pieces[0]
-        found = None if quote else _NAME.match(text)
-        if found is None:
-            words = [
-                part for each in command[place:] for part in each.expanded({**variables, **own})
-            ]
-            return own, words
-        pieces = [(text[found.end() :], ""), *word.pieces[1:]]
-        known = {**variables, **own}
-        own[found[1]] = "".join(
-            piece if quote == "'" else _substituted(piece, known) for piece, quote in pieces
-        )
-    return own, []
-
-
-def _substituted(text: str, variables: Mapping[str, str]) -> str:
-    """Variables that the script sets in place of their names; others stay as they are written."""
-
-    def value(found: re.Match[str]) -> str:
-        name = found[1] or found[2]
-        fallback = found[0] if found[3] is None else found[3].strip("\"'")
-        return variables.get(name, fallback)
-
-    return _VARIABLE.sub(value, text)
-
-
-def _without_redirections(words: list[str]) -> list[str]:
-    kept: list[str] = []
-    skip = False
-    for word in words:
-        operator = re.match(r"^\d*(?:>>?|<|&>)&?", word)
-        if re.match(r"\$\{?[@*]", word):
-            # The script's own arguments: none are known here.
-            continue
-        if operator is not None:
-            skip = operator.end() == len(word)
-        elif skip:
-            skip = False
-        else:
-            kept.append(word)
-    return kept
-
-
-def _commands(text: str, file: Path) -> Iterator[list[_Word]]:
-    """The commands of a script, split into words; comments are left out."""
-    text = text.replace("\r\n", "\n").replace("\\\n", " ")
-    command: list[_Word] = []
-    word: _Word | None = None
-    at = 0
-    while at < len(text):
-        sign = text[at]
-        if sign in " \t" or (sign == "#" and word is None) or _ends(text, at):
-            if word is not None:
-                command.append(word)
-                word = None
-            if sign == "#":
-                at = (text + "\n").index("\n", at)
-                continue
-            if sign not in " \t" and command:
-                yield command
-                command = []
-            at += 1
-            continue
-        word = word or _Word()
-        at = _read_piece(text, at, word, file)
-    if word is not None:
-        command.append(word)
-    if command:
-        yield command
-
-
-def _ends(text: str, at: int) -> bool:
-    """Whether a command ends here: not at the & of ``2>&1`` or ``&>file``."""
-    sign = text[at]
-    if sign == "&":
-        return text[at - 1 : at] != ">" and text[at + 1 : at + 2] != ">"
-    return sign in "\n;|"
-
-
-def _read_piece(text: str, at: int, word: _Word, file: Path) -> int:
-    """Add the piece of a word that begins here, and say where it ends."""
-    sign = text[at]
-    if sign in "\"'":
-        end = at + 1
-        while end < len(text) and text[end] != sign:
-            end += 2 if sign == '"' and text[end] == "\\" else 1
-        if end >= len(text):
-            line = text.count("\n", 0, at) + 1
-            raise ConfigError(f"{file}: the quote {sign} near line {line} is not closed.")
-        inner = text[at + 1 : end]
-        word.pieces.append((re.sub(r'\\(["\\])', r"\1", inner) if sign == '"' else inner, sign))
-        return end + 1
-    if sign == "\\" and at + 1 < len(text):
-        word.pieces.append((text[at + 1], "'"))
-        return at + 2
-    # What a command would print is not known: it stays one piece, as it is written.
-    end = _closing(text, at + 1) if text.startswith("$(", at) else _past(text, at)
-    while end < len(text) and text[end] not in " \t\n;|&\"'\\" and text[end : end + 2] != "$(":
-        end = _past(text, end)
-    word.pieces.append((text[at:end], ""))
-    return end
-
-
-def _past(text: str, at: int) -> int:
-    """Past a sign, or past a whole ``${...}``, which may hold quotes."""
-    close = text.find("}", at) if text.startswith("${", at) else -1
-    return max(at, close) + 1
-
-
-def _closing(text: str, at: int) -> int:
-    depth = 0
-    for end in range(at, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[end], 0)
-        if depth == 0:
-            return end + 1
-    return len(text)

@@ -1,7 +1,6 @@
 """Training: the Trainer with an exact loss, from configuration to exported model."""
 
 from sightline.training.callbacks import ProgressBar
-from sightline.training.prepare import PreparedData, prepare_data
 from sightline.training.run import Observer, TrainingResult, train
 
-__all__ = ["Observer", "PreparedData", "ProgressBar", "TrainingResult", "prepare_data", "train"]
+__all__ = ["Observer", "ProgressBar", "TrainingResult", "train"]

@@ -29,6 +29,7 @@ from sightline.model import (
     save_merged,
     skeleton,
 )
+from sightline.preparation import PreparedData, data_record, make_encoder, prepare_data
 from sightline.records import (
     RunDirectory,
     full_disk_explained,
@@ -37,7 +38,6 @@ from sightline.records import (
 )
 from sightline.training.arguments import training_arguments
 from sightline.training.callbacks import GradientWatch, MetricsWriter
-from sightline.training.prepare import PreparedData, data_record, make_encoder, prepare_data
 from sightline.training.probing import choose_probes, record_probes
 from sightline.training.trainer import SampleDataset, SightlineTrainer
 from sightline.tuning import (

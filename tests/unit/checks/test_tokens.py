@@ -17,8 +17,8 @@ from sightline.config import RunConfig, Source
 from sightline.data import IGNORE_INDEX, Collator, chat_messages, read_source
 from sightline.evaluation import Probe, ProbeSample
 from sightline.model import open_checkpoint
+from sightline.preparation import make_encoder
 from sightline.records import RunDirectory
-from sightline.training.prepare import make_encoder
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 

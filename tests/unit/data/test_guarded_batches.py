@@ -10,7 +10,7 @@ import pytest
 from sightline.data import Collator, Conversation, ImagePart, Message, Origin, TextPart
 from sightline.errors import LayoutError
 from sightline.model import open_checkpoint
-from sightline.training.prepare import make_encoder
+from sightline.preparation import make_encoder
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sightline.config import Columns, Source, Tags
+from sightline.data import read_source
 from sightline.errors import ConfigError, DataError
 from sightline.interop import expand_sources, resolve_declaration
 
@@ -46,8 +47,21 @@ def refusal(path: Path, name: str = "demo") -> str:
 def test_an_unnamed_column_or_tag_does_not_exist(folder: Path) -> None:
     assert resolve_declaration(declare(folder, ENTRY), "demo") == {
         "path": folder / "sub/demo.json",
+        "hub": None,
+        "subset": None,
+        "split": "train",
+        "num_samples": None,
         "format": "sharegpt",
-        "columns": {"messages": "messages", "images": "images", "videos": None, "system": None},
+        "columns": {
+            "messages": "messages",
+            "images": "images",
+            "videos": None,
+            "system": None,
+            "prompt": None,
+            "query": None,
+            "response": None,
+            "history": None,
+        },
         "tags": {
             "role_tag": "role",
             "content_tag": "content",
@@ -67,6 +81,10 @@ def test_defaults_hold_where_columns_and_tags_are_left_out(folder: Path) -> None
         "images": None,
         "videos": None,
         "system": None,
+        "prompt": "instruction",
+        "query": "input",
+        "response": "output",
+        "history": None,
     }
     assert resolved["tags"] == {
         "role_tag": "from",
@@ -95,15 +113,31 @@ def test_unknown_name(folder: Path) -> None:
     [
         (
             {"formatting": "alpaca"},
-            "demo.formatting",
-            "the formatting is 'alpaca'; this version reads sharegpt.\n"
-            "Convert the file to ShareGPT.",
+            "demo.columns",
+            "columns is given without prompt, so LLaMA-Factory takes it for null.\n"
+            "Add prompt, or leave columns out for the defaults.",
         ),
         (
-            {"hf_hub_url": "someone/data"},
-            "demo.hf_hub_url",
-            "only files on this machine are read.\n"
-            "Save the data set as a .json or .jsonl file and name it with file_name.",
+            {"formatting": "gpt"},
+            "demo.formatting",
+            "the formatting is 'gpt'; known: alpaca, sharegpt, openai.",
+        ),
+        (
+            {"ms_hub_url": "someone/data"},
+            "demo.ms_hub_url",
+            "only files on this machine and data sets of the Hugging Face hub are read.\n"
+            "Save the data set as a file and name it with file_name, or with hf_hub_url.",
+        ),
+        (
+            {"ranking": True},
+            "demo.ranking",
+            "True is not acted on by this version.\nRemove it, or prepare the file that way.",
+        ),
+        (
+            {"split": "validation"},
+            "demo.split",
+            "the split is 'validation', and a file has no splits.\n"
+            "Remove it, or name the split's own file.",
         ),
         (
             {"colums": {}},
@@ -111,9 +145,9 @@ def test_unknown_name(folder: Path) -> None:
             "the key is unknown.\nDid you mean 'columns'?",
         ),
         (
-            {"num_samples": 100},
+            {"num_samples": "100"},
             "demo.num_samples",
-            "100 is not acted on by this version.\nRemove it, or prepare the file that way.",
+            "'100' is given; a whole number over 0 expected.\nRemove it to take all samples.",
         ),
         (
             {"columns": {"images": "images"}},
@@ -147,21 +181,39 @@ def test_what_is_refused(folder: Path, change: dict, field: str, message: str) -
 
 
 def test_formatting_left_out_is_alpaca(folder: Path) -> None:
-    path = declare(folder, {"file_name": "sub/demo.json"})
-    assert refusal(path) == (
-        f"{path}: demo.formatting: the formatting is 'alpaca' (what LLaMA-Factory takes where none "
-        "is named); this version reads sharegpt.\nConvert the file to ShareGPT."
-    )
+    resolved = resolve_declaration(declare(folder, {"file_name": "sub/demo.json"}), "demo")
+    assert resolved["format"] == "alpaca"
+    assert resolved["columns"]["prompt"] == "instruction"
 
 
-@pytest.mark.parametrize(
-    ("name", "what"), [("none.json", "does not exist"), ("sub", "is a folder")]
-)
-def test_data_file_that_is_not_there(folder: Path, name: str, what: str) -> None:
-    path = declare(folder, ENTRY | {"file_name": name})
+def test_a_declared_alpaca_row_is_read_by_its_own_names(folder: Path) -> None:
+    row = {"q": "Hi", "more": "there", "a": "Yes", "images": ["a.png"], "history": [["x", "y"]]}
+    (folder / "sub/demo.json").write_text(json.dumps([row]))
+    entry = {"file_name": "sub", "columns": {"prompt": "q", "query": "more", "response": "a"}}
+    [source] = expand_sources([Source(path=declare(folder, entry), name="demo")])
+    [conversation] = read_source(source)
+    # Neither images nor history is named, so neither is there.
+    assert [message.text for message in conversation.messages] == ["Hi\nthere", "Yes"]
+
+
+def test_a_hub_id_goes_before_a_file_and_samples_are_counted(folder: Path) -> None:
+    entry = ENTRY | {"hf_hub_url": "a/b", "subset": "en", "split": "test", "num_samples": 7}
+    [source] = expand_sources([Source(path=declare(folder, entry), name="demo")])
+    assert (source.path, source.hub) == (None, "a/b")
+    assert (source.subset, source.split, source.num_samples) == ("en", "test", 7)
+
+
+def test_openai_rows_are_read_by_the_declared_names(folder: Path) -> None:
+    resolved = resolve_declaration(declare(folder, ENTRY | {"formatting": "openai"}), "demo")
+    assert resolved["format"] == "sharegpt"
+    assert resolved["tags"]["role_tag"] == "role"
+
+
+def test_data_file_that_is_not_there(folder: Path) -> None:
+    path = declare(folder, ENTRY | {"file_name": "none.json"})
     assert refusal(path) == (
-        f"{path}: demo.file_name: {folder / name} {what}.\n"
-        "file_name is one .json or .jsonl file, relative to the folder of this declaration."
+        f"{path}: demo.file_name: {folder / 'none.json'} does not exist.\n"
+        "file_name is a file or a folder, relative to the folder of this declaration."
     )
 
 
@@ -190,7 +242,7 @@ def test_a_source_with_a_name_is_replaced_by_the_declared_file(folder: Path) -> 
         path=folder / "sub/demo.json",
         format="sharegpt",
         media_root=folder,
-        columns=Columns(messages="messages", images="images", videos=None, system=None),
+        columns=Columns(messages="messages", images="images"),
         tags=Tags(
             role_tag="role",
             content_tag="content",

@@ -1,0 +1,348 @@
+"""What ``sightline check`` finds in the data, before a weight is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from sightline.config import RunConfig
+from sightline.data.ledger import LedgerCounts, joined
+from sightline.data.statistics import (
+    Duplicates,
+    SourceNumbers,
+    duplicates,
+    image_tokens_at,
+    overlap,
+    percentiles,
+    source_numbers,
+)
+from sightline.model import Checkpoint
+from sightline.preparation import PlannedData, PreparedData
+
+Weight = Literal["error", "warning"]
+
+KEEPS = (95, 99, 100)
+# Less than this share of its pixels and a picture shows something else.
+_MUCH_SHRUNK = 0.25
+_NUM_EXAMPLES = 2
+
+TITLES = {
+    "media.missing": "image or video missing",
+    "media.damaged": "image or video damaged",
+    "media.shape": "image or video of an impossible shape",
+    "media.address": "image or video on a network",
+    "media.count": "placeholders and files disagree",
+    "media.role": "image or video in an answer",
+    "media.wrong": "no image or video file",
+    "role.unknown": "role unknown",
+    "turns.order": "turns out of order",
+    "turns.empty": "empty turn",
+    "turns.none": "no turns",
+    "answer.untrained": "no answer is trained",
+    "answer.space": "answer begins with white space",
+    "text.control": "control tokens in the text",
+    "text.encoding": "text that is not UTF-8",
+    "json.broken": "broken JSON",
+    "format.unknown": "shape of the row unknown",
+    "field.unread": "field that is not read",
+    "box.outside": "box outside its picture",
+    "box.order": "corners of a box out of order",
+    "box.wrong": "no box",
+    "box.count": "marks and boxes disagree",
+    "box.image": "box of an image that is not there",
+    "annotation.wrong": "annotation wrong",
+    "fit.too_long": "over max_length, no policy helps",
+    "fit.dropped": "over max_length, dropped",
+    "template.wrong": "chat template disagrees",
+    "sample.wrong": "sample wrong",
+    "source.changed": "source changed",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suggestion:
+    """Something to change.
+
+    Attributes:
+        what: What to do, a sentence.
+        saves: What it saves, in words.
+        samples: Samples that it brings back.
+        tokens: Tokens that an epoch has fewer.
+    """
+
+    what: str
+    saves: str
+    samples: int = 0
+    tokens: int = 0
+
+
+def check_data(
+    config: RunConfig, checkpoint: Checkpoint, data: PreparedData, counts: LedgerCounts
+) -> dict[str, Any]:
+    """Everything that check reports, as JSON.
+
+    Args:
+        config: The run's configuration.
+        checkpoint: The opened checkpoint.
+        data: The prepared data.
+        counts: What the ledger of the training data adds up to.
+    """
+    train = data.train
+    per_source = [source_numbers(_files_of(train, n)) for n in range(len(train.sources))]
+    lengths = np.concatenate([numbers.lengths for numbers in per_source])
+    twice = duplicates(train.files, lengths)
+    faults = _faults(train)
+    shared = overlap(train.files, data.eval.files) if data.eval else 0
+    record: dict[str, Any] = {
+        "schema": 1,
+        "model": config.model,
+        "family": checkpoint.family.title,
+        "max_length": data.max_length,
+        "model_max_length": checkpoint.max_length,
+        "fingerprint": data.fingerprint,
+        "sources": [
+            _source_record(train, number, numbers) for number, numbers in enumerate(per_source)
+        ],
+        "samples": counts.input,
+        "fates": {
+            fate: counts.fates.get(fate, 0) for fate in ("kept", "fitted", "dropped", "quarantined")
+        },
+        "policies": counts.policies,
+        "conversations": counts.conversations,
+        "epoch": {
+            "conversations": counts.epoch,
+            "tokens": int(train.samples.column("num_tokens").sum()),
+            "supervised": int(train.samples.column("num_supervised_tokens").sum()),
+            "unused": counts.unused,
+        },
+        "answers_lost": counts.answers_lost,
+        "shrunk_to": _strongest_shrink(train),
+        "tokens": {
+            kind: sum(numbers.tokens.get(kind, 0) for numbers in per_source)
+            for kind in ("text", "image", "video", "supervised")
+        },
+        "lengths": percentiles(lengths),
+        "keeps": _keeps(lengths, checkpoint),
+        "faults": faults,
+        "duplicates": {
+            "extra": twice.num_extra,
+            "tokens": twice.num_tokens,
+            "examples": [list(pair) for pair in twice.examples],
+        },
+        "eval": None
+        if data.eval is None
+        else {"conversations": len(data.eval.samples), "also_in_train": shared},
+        "machine": _machine(config),
+    }
+    record["suggestions"] = [
+        {"what": item.what, "saves": item.saves, "samples": item.samples, "tokens": item.tokens}
+        for item in sorted(
+            _suggestions(config, checkpoint, train, record, twice, lengths),
+            key=lambda item: (item.samples, item.tokens),
+            reverse=True,
+        )
+    ]
+    record["warnings"] = list(_warnings(config, record))
+    stops = config.data.on_bad == "stop" and record["fates"]["quarantined"]
+    record["errors"] = (
+        [f"data.on_bad is stop, and {record['fates']['quarantined']} samples cannot be used."]
+        if stops
+        else []
+    )
+    return record
+
+
+def _files_of(data: PlannedData, source: int) -> list[Any]:
+    return [file for file, of in zip(data.files, data.source_of_file, strict=True) if of == source]
+
+
+def _source_record(data: PlannedData, number: int, numbers: SourceNumbers) -> dict[str, Any]:
+    source = data.sources[number]
+    return {
+        "source": source.title,
+        "files": len(_files_of(data, number)),
+        "formats": {name or "unknown": count for name, count in numbers.formats.items()},
+        "samples": numbers.num_samples,
+        "usable": numbers.num_usable,
+        "images": numbers.num_images,
+        "videos": numbers.num_videos,
+        "tokens": numbers.tokens,
+        "weight": source.weight,
+        "lengths": numbers.percentiles(),
+    }
+
+
+def _keeps(lengths: np.ndarray, checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """What max_length keeps so many percent whole, and what its longest row costs."""
+    vocabulary = int(checkpoint.config.text_config.vocab_size)
+    rows = []
+    for percent in KEEPS if len(lengths) else ():
+        length = int(np.percentile(lengths, percent, method="higher"))
+        kept = lengths[lengths <= length]
+        rows.append(
+            {
+                "percent": percent,
+                "max_length": length,
+                "samples": len(kept),
+                "tokens": int(kept.sum()),
+                # The largest tensor of a step where the head is computed for the whole row.
+                "logits_bytes": length * vocabulary * 4,
+                "fits_model": length <= checkpoint.max_length,
+            }
+        )
+    return rows
+
+
+def _faults(data: PlannedData) -> list[dict[str, Any]]:
+    """Samples that are left out, by the kind of their fault, with the first places."""
+    found: dict[str, dict[str, Any]] = {}
+    for file, entry, fate in joined(data.files, data.plan, only_changed=True):
+        if fate.fate not in ("quarantined", "dropped"):
+            continue
+        code = fate.code or "sample.wrong"
+        kind = found.setdefault(
+            code, {"code": code, "title": TITLES.get(code, code), "samples": 0, "examples": []}
+        )
+        kind["samples"] += 1
+        if len(kind["examples"]) < _NUM_EXAMPLES:
+            origin = entry.origin(file.reader.rows.file)
+            kind["examples"].append(
+                {
+                    "where": str(origin),
+                    "field": entry.field,
+                    "what": entry.what or fate.reason,
+                    "fix": entry.fix,
+                }
+            )
+    return sorted(found.values(), key=lambda kind: -kind["samples"])
+
+
+def _strongest_shrink(data: PlannedData) -> dict[str, Any] | None:
+    shares = [fate.shrunk_to for fate in data.plan.changed_fates() if fate.shrunk_to is not None]
+    if not shares:
+        return None
+    return {
+        "smallest": round(min(shares), 4),
+        "median": round(float(np.median(shares)), 4),
+        "below_a_quarter": sum(share < _MUCH_SHRUNK for share in shares),
+    }
+
+
+def _machine(config: RunConfig) -> dict[str, Any]:
+    has_gpu = torch.cuda.is_available()
+    precision = config.training.precision
+    if precision == "auto":
+        precision = "bf16" if has_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    return {
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "precision": precision,
+        "num_workers": config.training.num_workers,
+    }
+
+
+def _suggestions(
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    train: PlannedData,
+    record: dict[str, Any],
+    twice: Duplicates,
+    lengths: np.ndarray,
+) -> Iterator[Suggestion]:
+    for kind in record["faults"]:
+        if kind["code"] != "fit.dropped" and kind["examples"]:
+            first = kind["examples"][0]
+            yield Suggestion(
+                what=f"{kind['title']}: {first['fix'] or first['what']}",
+                saves=f"{kind['samples']:,} samples",
+                samples=kind["samples"],
+            )
+    over = int((lengths > record["max_length"]).sum())
+    lost = record["fates"]["dropped"]
+    if lost or record["answers_lost"]:
+        whole = next(row for row in record["keeps"] if row["percent"] == 100)
+        best = whole if whole["fits_model"] else next(iter(record["keeps"]))
+        if best["max_length"] > record["max_length"] and best["fits_model"]:
+            yield Suggestion(
+                what=f"data.max_length: {best['max_length']} keeps {best['percent']} % whole.",
+                saves=f"{over:,} samples whole, {record['answers_lost']:,} answers",
+                samples=max(lost, 1),
+            )
+    yield from _fewer_pixels(config, checkpoint, train, record)
+    if twice.num_extra:
+        yield Suggestion(
+            what=f"{twice.num_extra:,} samples repeat another one: {twice.examples[0][1]} is "
+            f"{twice.examples[0][0]}. Take them out, or set weight if it is meant.",
+            saves=f"{twice.num_tokens:,} tokens",
+            tokens=twice.num_tokens,
+        )
+    machine = record["machine"]
+    has_media = record["tokens"]["image"] + record["tokens"]["video"] > 0
+    if has_media and machine["num_workers"] == 0 and machine["cores"] > 1:
+        workers = min(machine["cores"] - 1, 8)
+        yield Suggestion(
+            what=f"training.num_workers: {workers} decodes pictures beside the training.",
+            saves="waiting for pictures",
+        )
+    if config.training.precision == "bf16" and not machine["gpus"]:
+        yield Suggestion(
+            what="training.precision: fp32. There is no GPU here, and bf16 on a CPU is slow.",
+            saves="time",
+        )
+
+
+def _fewer_pixels(
+    config: RunConfig, checkpoint: Checkpoint, train: PlannedData, record: dict[str, Any]
+) -> Iterator[Suggestion]:
+    tokens = record["tokens"]
+    everything = tokens["text"] + tokens["image"] + tokens["video"]
+    if tokens["image"] < 0.5 * everything:
+        return
+    budget = checkpoint.preprocessing.image_budget
+    half = max(budget.max_pixels // 2, budget.min_pixels)
+    now, later = image_tokens_at(train.files, checkpoint.preprocessing, half)
+    if now - later > 0.1 * everything:
+        yield Suggestion(
+            what=f"data.images.max_pixels: {half} instead of {budget.max_pixels}, if pictures may "
+            "lose detail.",
+            saves=f"{now - later:,} tokens ({(now - later) / everything:.0%})",
+            tokens=now - later,
+        )
+
+
+def _warnings(config: RunConfig, record: dict[str, Any]) -> Iterator[str]:
+    fates = record["fates"]
+    if fates["quarantined"]:
+        yield f"{fates['quarantined']:,} of {record['samples']:,} samples cannot be used."
+    if fates["dropped"]:
+        yield f"{fates['dropped']:,} samples are dropped: they do not fit max_length."
+    if record["answers_lost"]:
+        yield f"{record['answers_lost']:,} answers are lost to max_length."
+    shrunk = record["shrunk_to"]
+    if shrunk and shrunk["below_a_quarter"]:
+        yield (
+            f"{shrunk['below_a_quarter']:,} samples keep less than a quarter of their pixels, the "
+            f"smallest {shrunk['smallest']:.0%}."
+        )
+    if record["duplicates"]["extra"]:
+        yield f"{record['duplicates']['extra']:,} samples repeat another one."
+    if record["eval"] and record["eval"]["also_in_train"]:
+        yield f"{record['eval']['also_in_train']:,} samples of data.eval stand in data.train too."
+    for source in record["sources"]:
+        if len(source["formats"]) > 1:
+            shapes = ", ".join(sorted(source["formats"]))
+            yield f"{source['source']} mixes shapes: {shapes}."
+    if config.training.precision == "bf16" and not record["machine"]["gpus"]:
+        yield "training.precision is bf16, and this machine has no GPU."
+
+
+def sources_by_length(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
+    """The sources, the longest samples first."""
+    return sorted(record["sources"], key=lambda source: -source["lengths"].get("max", 0))

@@ -1,0 +1,61 @@
+"""``sightline check``: everything about the data of a run, without its weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from sightline.cli.console import (
+    EXIT_BAD_INPUT,
+    EXIT_NOT_PROVEN,
+    make_console,
+    quiet_libraries,
+    user_errors,
+)
+
+
+def check_command(
+    path: Path, overrides: list[str], *, as_json: bool, strict: bool, output: Path | None
+) -> int:
+    """Check a configuration's data; 0, 1 with warnings and ``strict``, 2 with errors."""
+    from sightline.config import load_config
+
+    with user_errors():
+        config = load_config(path, overrides)
+        quiet_libraries()
+        from sightline.checks.dataset import check_data
+        from sightline.model import open_checkpoint, resolve_model
+        from sightline.preparation import prepare_data
+        from sightline.records import write_json
+        from sightline.report import dataset_report
+
+        console = make_console(stderr=as_json)
+        folder = output or Path(f"{config.output}.check")
+        models = Path(config.output).parent / "tiny-models"
+        source = resolve_model(config.model, models / (config.model.partition(":")[2] or "none"))
+        checkpoint = open_checkpoint(source, config.data)
+        num_read = 0
+        with console.status("reading the data") as status:
+
+            def on_samples(count: int) -> None:
+                nonlocal num_read
+                num_read += count
+                status.update(f"reading the data: {num_read:,} samples")
+
+            # Every fault is wanted here, not the first.
+            data = prepare_data(config, checkpoint, on_samples, stop_on_bad=False)
+            status.update("writing the ledger")
+            counts = data.train.write_ledger(folder / "ledger.jsonl", folder / "quarantine.jsonl")
+            status.update("counting")
+            record = check_data(config, checkpoint, data, counts)
+            write_json(folder / "check.json", record)
+        if as_json:
+            json.dump(record, sys.stdout, ensure_ascii=False, indent=2)
+            print()
+        else:
+            console.print(dataset_report(record))
+            console.print(f"\nledger, quarantine and check.json: {folder}", soft_wrap=True)
+    if record["errors"]:
+        return EXIT_BAD_INPUT
+    return EXIT_NOT_PROVEN if strict and record["warnings"] else 0
