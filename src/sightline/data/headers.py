@@ -44,6 +44,7 @@ def read_size(file: BinaryIO) -> tuple[int, int] | None:
 
 def _jpeg_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
     position, base, orientation = 2, 0, None
+    size: tuple[int, int] | None = None
     while True:
         # The marker, its length, and as much as a frame header has.
         if position - base + 12 > len(head):
@@ -61,9 +62,12 @@ def _jpeg_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
         length = head[at + 2] << 8 | head[at + 3]
         if marker in _START_OF_FRAME:
             bits, height, width, num_components = struct.unpack_from(">BHHB", head, at + 4)
-            if bits != 8 or num_components not in (1, 3) or not height or not width:
+            if bits != 8 or num_components not in (1, 3) or not height or not width or size:
                 return None
-            return (width, height) if orientation in _SIDEWAYS else (height, width)
+            size = height, width
+        if marker == 0xDA and size is not None:
+            # Not earlier: EXIF may stand behind the frame header.
+            return (size[1], size[0]) if orientation in _SIDEWAYS else size
         if length < 2 or marker in _OTHER_FRAMES or marker in (0xD9, 0xDA):
             return None
         if marker == 0xE1:
@@ -87,15 +91,18 @@ def _orientation(segment: bytes) -> int | None:
     try:
         [start] = struct.unpack_from(f"{order}I", tiff, 4)
         [num_entries] = struct.unpack_from(f"{order}H", tiff, start)
+        found = None
         for index in range(num_entries):
             tag, kind, count, value = struct.unpack_from(
                 f"{order}HHIH", tiff, start + 2 + 12 * index
             )
             if tag == _ORIENTATION_TAG:
-                return value if kind == 3 and count == 1 else None
+                if kind != 3 or count != 1 or found is not None:
+                    return None
+                found = value
     except struct.error:
         return None
-    return 1
+    return 1 if found is None else found
 
 
 def _png_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:

@@ -6,7 +6,8 @@ of one shape (roles, kinds of parts) differ in nothing but their texts. Such a t
 once for a shape with marks in place of texts, and the texts are put in.
 
 A template that looks into a text (a filter, a method, a slice, a comparison) is always rendered in
-full, and so are the first conversations of every shape: one that differs turns the short way off.
+full. Every shape is tried with a text that is hard to keep as it is, and the first conversations of
+a shape are rendered in full too: one that differs turns the short way off.
 """
 
 from __future__ import annotations
@@ -22,15 +23,19 @@ from sightline.data.conversation import Conversation, ImagePart, TextPart, Video
 
 Render = Callable[[Sequence[dict[str, Any]]], str]
 
-# Signs of Unicode's private use: no text of the world holds them, and no template looks for them.
+# Signs of Unicode's private use, which stand in no template; in a text they do no harm, because the
+# texts are put in behind the search for them.
 _MARK = "\ue000{}\ue001"
 _MARKS = re.compile("\ue000(\\d+)\ue001")
+# What a template may change in a text: white space at the ends, letters, quotes, line breaks.
+_HARD_TEXT = " \t\n\r\n{{ mIxEd }} {% raw %} \"'\\ <b>&amp; \u00e9\u4e2d\U0001f600 12  \n "
 _NUM_COMPARED = 4
 _MAX_SHAPES = 4096
 
 _HARMLESS_FILTERS = {"tojson", "length", "count"}
 _HARMLESS_CALLS = {"namespace", "range", "raise_exception", "strftime_now", "caller"}
 _HARMLESS_METHODS = {"get", "items", "keys"}
+_HARMLESS_TESTS = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence"}
 _EXTENSIONS = ["jinja2.ext.loopcontrols", "jinja2.ext.do"]
 
 _Shape = tuple[tuple[str, str], ...]
@@ -84,15 +89,24 @@ class SkeletonRenderer:
     def _make(self, conversation: Conversation, num_texts: int) -> list[str] | None:
         if len(self._pieces) >= _MAX_SHAPES:
             return None
-        messages, number = chat_messages(conversation), 0
-        for message in messages:
-            for part in message["content"]:
-                if part["type"] == "text":
-                    part["text"] = _MARK.format(number)
-                    number += 1
-        pieces = _MARKS.split(self._render(messages))
-        in_order = pieces[1::2] == [str(index) for index in range(num_texts)]
-        return pieces[::2] if in_order else None
+        marks = [_MARK.format(index) for index in range(num_texts)]
+        found = _MARKS.split(self._render(_with_texts(conversation, marks)))
+        pieces = found[::2]
+        if found[1::2] != [str(index) for index in range(num_texts)]:
+            return None
+        hard = [_HARD_TEXT] * num_texts
+        keeps = self._render(_with_texts(conversation, hard)) == "".join(_woven(pieces, hard))
+        return pieces if keeps else None
+
+
+def _with_texts(conversation: Conversation, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The conversation as the chat template takes it, with other texts."""
+    messages, waiting = chat_messages(conversation), iter(texts)
+    for message in messages:
+        for part in message["content"]:
+            if part["type"] == "text":
+                part["text"] = next(waiting)
+    return messages
 
 
 def chat_messages(conversation: Conversation) -> list[dict[str, Any]]:
@@ -130,14 +144,19 @@ def writes_texts_unseen(template: str) -> bool:
     except jinja2.TemplateError:
         return False
     macros = {macro.name for macro in tree.find_all(nodes.Macro)}
-    if any(node.name not in _HARMLESS_FILTERS for node in tree.find_all(nodes.Filter)):
-        return False
+    names = _names_of_texts(tree)
+    for node in tree.find_all(nodes.Filter):
+        if node.name not in _HARMLESS_FILTERS or _holds_text(node, names):
+            return False
+    for node in tree.find_all(nodes.Test):
+        if node.name not in _HARMLESS_TESTS and _holds_text(node, names):
+            return False
     if any(isinstance(node.arg, nodes.Slice) for node in tree.find_all(nodes.Getitem)):
         # Messages may be sliced, texts may not.
         return False
     if not all(_is_harmless_call(node, macros) for node in tree.find_all(nodes.Call)):
         return False
-    return not any(map(_is_of_text, _compared_in(tree)))
+    return not any(_holds_text(node, names) for node in _compared_in(tree))
 
 
 def _compared_in(tree: nodes.Template) -> list[nodes.Node]:
@@ -146,6 +165,30 @@ def _compared_in(tree: nodes.Template) -> list[nodes.Node]:
         compared.append(node.expr)
         compared.extend(operand.expr for operand in node.ops)
     return compared
+
+
+def _names_of_texts(tree: nodes.Template) -> set[str]:
+    """Names that a template gives to texts: ``{% set said = part.text %}``."""
+    names: set[str] = set()
+    assigned = [(node.target, node.node) for node in tree.find_all(nodes.Assign)]
+    looped = [(node.target, node.iter) for node in tree.find_all(nodes.For)]
+    for _ in range(1 + len(assigned) + len(looped)):
+        for target, value in (*assigned, *looped):
+            if _holds_text(value, names):
+                names.update(name.name for name in _within(target, nodes.Name))
+    return names
+
+
+def _holds_text(node: nodes.Node, names: set[str]) -> bool:
+    return any(map(_is_of_text, _within(node, (nodes.Getattr, nodes.Getitem)))) or any(
+        name.name in names for name in _within(node, nodes.Name)
+    )
+
+
+def _within(node: nodes.Node, kinds: Any) -> list[Any]:
+    """The node and those inside it, of some kinds."""
+    found = list(node.find_all(kinds))
+    return [node, *found] if isinstance(node, kinds) else found
 
 
 def _is_of_text(node: nodes.Node) -> bool:

@@ -56,7 +56,13 @@ def as_list(value: Any) -> list[str]:
     return [as_text(item).strip() for item in items if item != ""]
 
 
+def as_processes(value: Any) -> int:
+    """A number of processes; 0 stands for the one that asks, which is 1."""
+    return as_int(value) or 1
+
+
 def as_limit(value: Any) -> int | None:
+    """A whole number; None for 0 or less, which stand for no limit."""
     number = as_int(value)
     return number if number > 0 else None
 

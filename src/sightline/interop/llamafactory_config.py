@@ -28,6 +28,7 @@ _TRAINER_DEFAULTS = {
 }
 _ACCUMULATION = "A token mean over the whole step here; theirs is a mean of the passes' means."
 _METHODS = ("lora", "full", "freeze")
+
 _REASONS = TRAINER_REASONS | {
     "The checkpoint's own chat template is used.": (
         "template enable_thinking preserve_thinking tool_format"
@@ -41,8 +42,8 @@ _REASONS = TRAINER_REASONS | {
         "val_size eval_on_each_dataset"
     ),
     "Data are indexed once and read from disk; nothing is tokenised ahead.": (
-        "preprocessing_num_workers preprocessing_batch_size overwrite_cache tokenized_path "
-        "buffer_size data_shared_file_system"
+        "preprocessing_batch_size overwrite_cache tokenized_path buffer_size "
+        "data_shared_file_system"
     ),
     "Hub data are fetched whole. For a part, set streaming and num_samples of a source.": (
         "streaming"

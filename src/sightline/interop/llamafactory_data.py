@@ -7,12 +7,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sightline.interop.given_values import as_int, as_list, as_text
-from sightline.interop.ledger import Ledger
+from sightline.interop.given_values import as_int, as_list, as_processes, as_text
+from sightline.interop.ledger import Ledger, Rule
 from sightline.interop.mapping_file import read_mapping
 
 
 def carry_data(ledger: Ledger) -> None:
+    """Carry the data sets over, with their media folder, limit, mix and processes.
+
+    Raises:
+        ConfigError: No data set is named, or the declaration does not have it.
+    """
     folder_name = ledger.take("dataset_dir", as_text) or "data"
     media = ledger.take("media_dir", as_text)
     limit = ledger.take("max_samples", as_int)
@@ -33,6 +38,7 @@ def carry_data(ledger: Ledger) -> None:
     if root is not None:
         ledger.row("media_dir", media, "data.train[].media_root", root, "carried", "")
     _carry_mixing(ledger)
+    ledger.carry("preprocessing_num_workers", Rule("data.processes", as_processes))
 
 
 def _source(ledger: Ledger, key: str, name: str, folder_name: str) -> dict[str, Any]:

@@ -42,6 +42,7 @@ _ACCUMULATION = (
     "A token mean over the whole step here; theirs is a mean of the passes' means with "
     "Qwen2.5-VL and Qwen3-VL."
 )
+
 _REASONS = TRAINER_REASONS | {
     "Samples are not packed here; the loss of each is the same without.": (
         "data_flatten data_packing"

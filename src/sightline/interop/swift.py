@@ -32,6 +32,7 @@ _TRAINER_DEFAULTS = {"lr_scheduler_type": "cosine", "warmup_ratio": 0.0, "weight
 _TOTAL_BATCH = 16
 _UNIT = 28 * 28
 _WHOLE_FIT = "shrink, split, trim, drop"
+
 _REASONS = TRAINER_REASONS | {
     "The family is read from the checkpoint itself.": "model_type task_type",
     "The checkpoint's own chat template is used.": (
@@ -46,8 +47,8 @@ _REASONS = TRAINER_REASONS | {
         "split_dataset_ratio"
     ),
     "Data are indexed once and read from disk; nothing is tokenised ahead.": (
-        "lazy_tokenize dataset_num_proc load_from_cache_file shuffle_buffer_size download_mode "
-        "cached_dataset streaming"
+        "lazy_tokenize load_from_cache_file shuffle_buffer_size download_mode cached_dataset "
+        "streaming"
     ),
     "A bad sample is never swapped for another: it goes to quarantine.jsonl (data.on_bad).": (
         "strict"

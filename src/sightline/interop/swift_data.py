@@ -5,14 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sightline.interop.given_values import as_flag, as_int, as_text
+from sightline.interop.given_values import as_flag, as_int, as_processes, as_text
 from sightline.interop.imported import Verdict
-from sightline.interop.ledger import Ledger
+from sightline.interop.ledger import Ledger, Rule
 
 _SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt")
 
 
 def carry_data(ledger: Ledger) -> None:
+    """Carry the data sets over; those of ModelScope are said to be left out.
+
+    Raises:
+        ConfigError: No data set is named that can be read here.
+    """
     root = ledger.take("ROOT_IMAGE_DIR", as_text)
     from_hub = any(as_flag(ledger.given.get(key)) for key in ("use_hf", "USE_HF"))
     for key, target in (("dataset", "data.train"), ("val_dataset", "data.eval")):
@@ -35,6 +40,7 @@ def carry_data(ledger: Ledger) -> None:
                 "no data set is named that can be read here.",
                 "Name a file, a folder or hf::ID there; ms::ID must be downloaded first.",
             )
+    ledger.carry("dataset_num_proc", Rule("data.processes", as_processes))
 
 
 def _texts(ledger: Ledger, key: str) -> list[str]:

@@ -10,6 +10,7 @@ from sightline.interop.imported import Verdict
 from sightline.interop.ledger import Ledger, Rule, our_default
 
 _SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup")
+
 TRAINER_REASONS: dict[str, str] = {
     "The optimizer is AdamW of torch, with its own betas.": (
         "optim adam_beta1 adam_beta2 adam_epsilon"

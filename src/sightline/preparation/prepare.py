@@ -240,9 +240,12 @@ class _Preparing:
         if fault is not None and stops:
             raise fault
         if plan.num_items == 0:
-            first = "" if fault is None else f" The first: {fault}"
+            why = f"The first: {fault}"
+            if fault is None:
+                dropped = next(plan.changed_fates())
+                why = f"All are dropped. The first: {dropped.reason}.\nRaise data.max_length."
             raise DataError(
-                f"{name}: none of {plan.num_samples} samples can be used.{first}",
+                f"{name}: none of {plan.num_samples} samples can be used. {why}",
                 code="source.empty",
             )
 

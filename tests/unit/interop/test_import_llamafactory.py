@@ -157,6 +157,15 @@ def test_a_video_frame_s_limit_holds_for_all_frames_with_qwen3_vl(folder: Path) 
     assert result.values["data"]["videos"]["max_pixels"] == 655360
 
 
+@pytest.mark.parametrize(("given", "result"), [(16, 16), ("4", 4), (0, 1)])
+def test_processes_that_read_the_data(folder: Path, given: Any, result: int) -> None:
+    made = imported(folder, preprocessing_num_workers=given)
+    assert made.values["data"]["processes"] == result
+    said = row(made, "preprocessing_num_workers")
+    assert (said.target, said.verdict) == ("data.processes", "carried")
+    assert "processes" not in imported(folder).values["data"]
+
+
 def test_held_out_data_and_its_steps(folder: Path) -> None:
     result = imported(folder, eval_dataset="large", eval_strategy="steps", eval_steps=50)
     assert result.values["data"]["eval"] == [{"path": "data/dataset_info.json", "name": "large"}]
@@ -225,6 +234,7 @@ def test_online_data_come_from_the_hub(folder: Path) -> None:
         ({"model_name_or_path": ["a", "b"]}, ("model_name_or_path", "one word or path")),
         ({"cutoff_len": "many"}, ("cutoff_len", "'many'", "a number is expected")),
         ({"cutoff_len": True}, ("cutoff_len", "True", "a number is expected")),
+        ({"preprocessing_num_workers": -1}, ("preprocessing_num_workers", "-1 is given")),
         ({"lora_rank": 0}, ("lora_rank", "tuning.lora.rank", "0 is given")),
         ({"freeze_vision_tower": "perhaps"}, ("freeze_vision_tower", "true or false")),
         ({"learning_rate": float("inf")}, ("learning_rate", "finite")),

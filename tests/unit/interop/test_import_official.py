@@ -10,8 +10,9 @@ from rich.console import Console
 
 from sightline.config import load_config
 from sightline.errors import ConfigError, SightlineError
+from sightline.interop.data_dict import read_datasets
 from sightline.interop.imported import Carried, Imported, render_yaml
-from sightline.interop.official import import_official, read_datasets
+from sightline.interop.official import import_official
 from sightline.report.imported import imported_report, imported_summary
 
 LEAST = "python train_qwen.py --dataset_use a"

@@ -156,6 +156,12 @@ def test_tokens_of_qwen3_vl_become_pixels(folder: Path) -> None:
     assert script(folder, bounded).values["data"]["videos"]["max_pixels"] == 128 * 1024 * 4
 
 
+def test_processes_that_read_the_data(folder: Path) -> None:
+    result = script(folder, f"{LEAST} --dataset_num_proc 8")
+    assert result.values["data"]["processes"] == 8
+    assert row(result, "dataset_num_proc").verdict == "carried"
+
+
 def test_every_key_has_a_row(folder: Path) -> None:
     result = script(
         folder, f"{LEAST} --deepspeed zero2 --packing true --novel 1 --target_modules q"

@@ -67,7 +67,8 @@ def parse_swift(row: Row, context: RowContext) -> tuple[Message, ...]:
     turns = list(_turns(row, context))
     images = media_list(row, "image", _present(row, ("images", "image")), context)
     videos = media_list(row, "video", _present(row, ("videos", "video")), context)
-    for media in (videos, images):
+    # In this order, so that videos come to stand before images, as there.
+    for media in (images, videos):
         turns = _with_missing_placeholders(turns, media)
     objects = row.get("objects")
     if not objects:
@@ -110,9 +111,12 @@ def _turns(row: Row, context: RowContext) -> Iterator[Turn]:
 
 
 def _question_and_answer(row: Row, context: RowContext) -> Iterator[Turn]:
-    query, response = _present(row, QUERY_FIELDS), _present(row, RESPONSE_FIELDS)
-    pairs = row.get("history")
-    for index, pair in enumerate(pairs if isinstance(pairs, list) else []):
+    query, response = (_only_one(row, names, context) for names in (QUERY_FIELDS, RESPONSE_FIELDS))
+    pairs = row.get("history") or []
+    if not isinstance(pairs, list):
+        what = f"a list of [question, answer] pairs expected, found {kind_of(pairs)}."
+        raise context.error(what, field="history")
+    for index, pair in enumerate(pairs):
         if not isinstance(pair, list) or len(pair) != 2:
             raise context.error("[question, answer] expected.", field=f"history[{index}]")
         for place, said in enumerate(pair):
@@ -127,9 +131,8 @@ def _question_and_answer(row: Row, context: RowContext) -> Iterator[Turn]:
     for role, name, names in asked:
         if name is None:
             known = f"Known names: {', '.join(names[:6])}."
-            what = (
-                f"the row has neither messages nor a {'question' if role == 'user' else 'answer'}."
-            )
+            wanted = "a question" if role == "user" else "an answer"
+            what = f"the row has neither messages nor {wanted}."
             raise context.error(what, fix=known)
         text = check_text(row[name], context, field=name)
         yield Turn(role=role, text=text, field=name, text_field=name)
@@ -225,6 +228,18 @@ def _check_marks(
             fix=f"Write one {mark} for each, in their order.",
             code="box.count",
         )
+
+
+def _only_one(row: Row, names: Sequence[str], context: RowContext) -> str | None:
+    """The field of a row among several names: the first name goes before the others."""
+    found = [name for name in names if row.get(name) not in (None, "")]
+    if len(found) > 1 and found[0] != names[0]:
+        raise context.error(
+            f"{' and '.join(found)} could each be the row's {names[0]}.",
+            field=found[0],
+            fix=f"Call the right one {names[0]}, or declare format alpaca with columns.",
+        )
+    return found[0] if found else _present(row, names)
 
 
 def _present(row: Row, names: Sequence[str]) -> str | None:

@@ -51,13 +51,17 @@ def coco_rows(path: Path) -> Iterator[dict[str, Any]]:
             fault = f"annotations[{index}].bbox: [x, y, width, height] expected."
         elif label is None:
             fault = f"annotations[{index}].category_id: no category has this id."
-        if _is_key(image):
-            boxes.setdefault(image, []).append({"label": label, "box": box, "fault": fault})
+        owner = image if _is_key(image) else None
+        boxes.setdefault(owner, []).append({"label": label, "box": box, "fault": fault})
+    seen: set[object] = set()
     for index, item in enumerate(_objects_of(content, "images", path)):
         image = item.get("id")
         place = f"images[{index}] (id {image})"
         found = boxes.pop(image, []) if _is_key(image) else []
         fault = next((box["fault"] for box in found if box["fault"]), None)
+        if not _is_key(image) or image in seen:
+            fault = f"id: {image!r} is no id, or not the only picture's with it."
+        seen.add(image if _is_key(image) else None)
         if not isinstance(item.get("file_name"), str):
             fault = "file_name: the picture has no file name."
         if fault:
@@ -81,10 +85,11 @@ def yolo_rows(folder: Path, split: str) -> Iterator[dict[str, Any]]:
     names = _yolo_names(folder)
     pictures = _yolo_pictures(folder, split)
     for picture in pictures:
-        parts = list(picture.relative_to(folder).parts)
+        name = picture.relative_to(folder)
+        parts = list(name.parts)
         parts[parts.index("images")] = "labels"
         labels = folder.joinpath(*parts).with_suffix(".txt")
-        row: dict[str, Any] = {"file": str(labels), "image": str(picture), "space": "unit"}
+        row: dict[str, Any] = {"file": str(labels), "image": str(name), "space": "unit"}
         try:
             lines = labels.read_text("utf-8").splitlines() if labels.is_file() else []
         except (OSError, UnicodeDecodeError) as error:
@@ -106,11 +111,11 @@ def voc_rows(folder: Path, split: str) -> Iterator[dict[str, Any]]:
     """One row for each file of ``Annotations``; ``ImageSets/Main/SPLIT.txt`` chooses, if there.
 
     Raises:
-        DataError: There is no annotation.
+        DataError: There is no annotation, or there are splits and not this one.
     """
-    listed = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if listed.is_file():
-        stems = [line.split()[0] for line in listed.read_text("utf-8").splitlines() if line.strip()]
+    lists = folder / "ImageSets" / "Main"
+    if any(lists.glob("*.txt")):
+        stems = _voc_stems(lists / f"{split}.txt")
         files = [folder / "Annotations" / f"{stem}.xml" for stem in stems]
     else:
         files = sorted((folder / "Annotations").glob("*.xml"))
@@ -119,7 +124,7 @@ def voc_rows(folder: Path, split: str) -> Iterator[dict[str, Any]]:
         raise DataError(what, file=folder, fix="Name the VOC folder.", code="source.empty")
     for file in files:
         try:
-            yield {"file": str(file), "space": "pixels", **_voc_row(file, folder)}
+            yield {"file": str(file), "space": "pixels", **_voc_row(file)}
         except (OSError, ValueError, ElementTree.ParseError) as error:
             yield {"file": str(file), "fault": f"the annotation cannot be read: {error}."}
 
@@ -225,9 +230,22 @@ def _yolo_object(line: str, names: dict[int, str]) -> dict[str, Any] | str:
     return {"label": names[number], "box": [min(max(n, 0.0), 1.0) for n in box]}
 
 
-def _voc_row(file: Path, folder: Path) -> dict[str, Any]:
+def _voc_stems(listed: Path) -> list[str]:
+    try:
+        text = listed.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        others = ", ".join(sorted(file.stem for file in listed.parent.glob("*.txt")))
+        what = f"the list of the split cannot be read: {error}."
+        fix = f"Set split; there are {others}."
+        raise DataError(what, file=listed, fix=fix, code="source.missing") from error
+    return [line.split()[0] for line in text.splitlines() if line.strip()]
+
+
+def _voc_row(file: Path) -> dict[str, Any]:
     raw = file.read_bytes()
-    if len(raw) > _MAX_XML_NUM_BYTES or b"<!ENTITY" in raw or b"<!DOCTYPE" in raw:
+    # UTF-16 writes the same letters with zeros between them.
+    plain = raw.replace(b"\0", b"")
+    if len(raw) > _MAX_XML_NUM_BYTES or b"<!ENTITY" in plain or b"<!DOCTYPE" in plain:
         raise ValueError("it is too large, or declares a document type")
     root = ElementTree.fromstring(raw)
     name = (root.findtext("filename") or "").strip() or f"{file.stem}.jpg"
@@ -239,5 +257,8 @@ def _voc_row(file: Path, folder: Path) -> dict[str, Any]:
         sides = [float(box.findtext(side) or "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
         if not all(_is_finite(side) for side in sides):
             raise ValueError("a bndbox has no four numbers")
-        objects.append({"label": (item.findtext("name") or "").strip(), "box": sides})
-    return {"image": str(folder / "JPEGImages" / name), "objects": objects}
+        label = (item.findtext("name") or "").strip()
+        if not label:
+            raise ValueError("an object has no name")
+        objects.append({"label": label, "box": sides})
+    return {"image": str(Path("JPEGImages", name)), "objects": objects}

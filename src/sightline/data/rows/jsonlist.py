@@ -305,8 +305,8 @@ class _Window:
                 if self._is_all or not self._may_be_cut(error):
                     raise self._placed(error) from None
             else:
-                # A number may go on behind the window.
-                if self._is_all or end < len(self._text):
+                # A number may go on behind the window: 1 of 1.5, or of 1e-5.
+                if self._is_all or end + _NUM_CHARS_UNSURE < len(self._text):
                     line, offset = self.line, self.offset
                     return value, self.take(end - self._start), line, offset
             self._read_more(max(_WINDOW_NUM_BYTES, len(self._text) - self._start))

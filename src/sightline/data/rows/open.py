@@ -99,13 +99,15 @@ def _annotation_kind(path: Path) -> SourceFormat | None:
 
 def _annotated_rows(path: Path, kind: str, source: Source, folder: Path) -> SpooledRows:
     make: Callable[[], Iterator[dict[str, Any]]]
+    # Files that are alike in size and time are told apart by their names, and so are splits.
+    known = f"{kind} {path.absolute()} {source.split}"
     if kind == "coco":
         make, stamp = partial(coco_rows, path), partial(stamp_of, path)
     elif kind == "yolo":
         make, stamp = partial(yolo_rows, path, source.split), partial(_folder_stamp, path)
     else:
         make, stamp = partial(voc_rows, path, source.split), partial(_folder_stamp, path)
-    return SpooledRows(path, folder, stamp, make)
+    return SpooledRows(path, folder, known, stamp, make)
 
 
 def _folder_stamp(path: Path) -> str:
@@ -124,7 +126,7 @@ def _hub_rows(source: Source, folder: Path) -> RowSource:
         return TableRows(name, LoadTable(source))
     known = f"{source.hub} {source.subset} {source.split} {source.revision} {source.num_samples}"
     stamp = digest_of(known.encode())
-    return SpooledRows(name, folder, lambda: stamp, partial(_streamed, source))
+    return SpooledRows(name, folder, known, lambda: stamp, partial(_streamed, source))
 
 
 def _streamed(source: Source) -> Iterator[dict[str, Any]]:

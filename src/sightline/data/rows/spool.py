@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.data.conversation import Origin
-from sightline.data.rows.base import Chunk, RawRow
+from sightline.data.rows.base import Chunk, RawRow, digest_of
 from sightline.data.rows.jsonl import JsonLines
 from sightline.data.rows.tables import without_nulls
 from sightline.errors import DataError
@@ -29,6 +29,7 @@ class SpooledRows:
     Args:
         name: What messages call the source.
         folder: Where the file is kept.
+        identity: What tells the source from others that keep their rows in the same folder.
         stamp: Changes when the source changes.
         make: The rows. ``fault`` says that one is wrong; ``place``, ``file`` and ``line`` say where
             it stands.
@@ -38,11 +39,13 @@ class SpooledRows:
         self,
         name: Path,
         folder: Path,
+        identity: str,
         stamp: Callable[[], str],
         make: Callable[[], Iterator[dict[str, Any]]],
     ) -> None:
         self._name = name
         self._folder = folder
+        self._key = f"spool-{digest_of(identity.encode('utf-8', 'surrogateescape'))}"
         self._stamp = stamp
         self._make = make
         self._stamp_known: str | None = None
@@ -60,10 +63,7 @@ class SpooledRows:
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks of the kept rows, which are made anew where the source changed."""
-        kept = self._kept()
-        if not kept.is_file():
-            self._write(kept)
-        yield from JsonLines(kept).chunks()
+        yield from JsonLines(self._kept()).chunks()
 
     def read(self, chunk: Chunk) -> Iterator[RawRow]:
         """The rows of a chunk."""
@@ -72,11 +72,16 @@ class SpooledRows:
 
     def row(self, origin: Origin, offset: int, num_bytes: int) -> RawRow:
         """One row again."""
-        line = Origin(file=self._kept(), line=1, index=origin.index)
-        return self._placed(JsonLines(self._kept()).row(line, offset, num_bytes))
+        kept = self._kept()
+        line = Origin(file=kept, line=1, index=origin.index)
+        return self._placed(JsonLines(kept).row(line, offset, num_bytes))
 
     def _kept(self) -> Path:
-        return self._folder / f"spool-{self.stamp()}.jsonl"
+        """The kept file, which is made where it is not there."""
+        kept = self._folder / f"{self._key}-{digest_of(self.stamp().encode())}.jsonl"
+        if not kept.is_file():
+            self._write(kept)
+        return kept
 
     def _write(self, kept: Path) -> None:
         beside = kept.with_suffix(f".{os.getpid()}.part")
@@ -91,7 +96,7 @@ class SpooledRows:
                 beside.unlink()
                 raise DataError("the source holds no sample.", file=self._name, code="source.empty")
             beside.replace(kept)
-            for old in self._folder.glob("spool-*.jsonl"):
+            for old in self._folder.glob(f"{self._key}-*.jsonl"):
                 if old != kept:
                     old.unlink()
 
