@@ -55,7 +55,8 @@ def check_command(
             print()
         else:
             console.print(dataset_report(record))
-            console.print(f"\nledger, quarantine and check.json: {folder}", soft_wrap=True)
+            console.print("\nledger.jsonl, quarantine.jsonl and check.json are in")
+            console.print(str(folder), soft_wrap=True)
     if record["errors"]:
         return EXIT_BAD_INPUT
     return EXIT_NOT_PROVEN if strict and record["warnings"] else 0

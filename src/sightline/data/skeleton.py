@@ -151,9 +151,10 @@ def writes_texts_unseen(template: str) -> bool:
     for node in tree.find_all(nodes.Test):
         if node.name not in _HARMLESS_TESTS and _holds_text(node, names):
             return False
-    if any(isinstance(node.arg, nodes.Slice) for node in tree.find_all(nodes.Getitem)):
+    for node in tree.find_all(nodes.Getitem):
         # Messages may be sliced, texts may not.
-        return False
+        if isinstance(node.arg, nodes.Slice) and _holds_text(node.node, names):
+            return False
     if not all(_is_harmless_call(node, macros) for node in tree.find_all(nodes.Call)):
         return False
     return not any(_holds_text(node, names) for node in _compared_in(tree))
@@ -172,15 +173,24 @@ def _names_of_texts(tree: nodes.Template) -> set[str]:
     names: set[str] = set()
     assigned = [(node.target, node.node) for node in tree.find_all(nodes.Assign)]
     looped = [(node.target, node.iter) for node in tree.find_all(nodes.For)]
-    for _ in range(1 + len(assigned) + len(looped)):
-        for target, value in (*assigned, *looped):
+    macros = {macro.name: macro.args for macro in tree.find_all(nodes.Macro)}
+    handed = [
+        (parameter, value)
+        for call in tree.find_all(nodes.Call)
+        if isinstance(call.node, nodes.Name)
+        for parameter in macros.get(call.node.name, [])
+        for value in (*call.args, *call.kwargs)
+    ]
+    named = (*assigned, *looped, *handed)
+    for _ in range(1 + len(named)):
+        for target, value in named:
             if _holds_text(value, names):
                 names.update(name.name for name in _within(target, nodes.Name))
     return names
 
 
 def _holds_text(node: nodes.Node, names: set[str]) -> bool:
-    return any(map(_is_of_text, _within(node, (nodes.Getattr, nodes.Getitem)))) or any(
+    return any(map(_is_of_text, _within(node, (nodes.Getattr, nodes.Getitem, nodes.Call)))) or any(
         name.name in names for name in _within(node, nodes.Name)
     )
 
@@ -194,6 +204,10 @@ def _within(node: nodes.Node, kinds: Any) -> list[Any]:
 def _is_of_text(node: nodes.Node) -> bool:
     if isinstance(node, nodes.Getattr):
         return node.attr == "text"
+    if isinstance(node, nodes.Call):
+        asked = node.args[0] if node.args else None
+        is_get = isinstance(node.node, nodes.Getattr) and node.node.attr == "get"
+        return is_get and isinstance(asked, nodes.Const) and asked.value == "text"
     if isinstance(node, nodes.Getitem):
         return isinstance(node.arg, nodes.Const) and node.arg.value == "text"
     return False

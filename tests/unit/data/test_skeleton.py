@@ -124,6 +124,8 @@ def test_an_empty_text_is_rendered_in_full() -> None:
         "{% if 'x' in p['text'] %}y{% else %}{{ p.text }}{% endif %}",
         "{% set t = p.text %}{% if t == 'x' %}y{% else %}{{ t }}{% endif %}",
         "{% set t = p.text %}{% set u = t ~ '' %}{% if u != 'x' %}{{ u }}{% endif %}",
+        "{% if p.get('text') == 'x' %}y{% endif %}{{ p.text }}",
+        "{% macro f(a) %}{{ a[:90] }}{% endmacro %}{{ f(p.text) }}",
         "{% if p.text is upper %}y{% endif %}{{ p.text }}",
         "{% for c in p.text %}{% if c != ' ' %}{{ c }}{% endif %}{% endfor %}",
         "{{ unknown(p.text) }}",

@@ -28,8 +28,10 @@ def parse_grounding(row: Row, template: Template, context: RowContext) -> tuple[
     if not isinstance(objects, list):
         raise context.error(f"a list expected, found {kind_of(objects)}.", field="objects")
     labels = list(dict.fromkeys(_label(item, i, context) for i, item in enumerate(objects)))
-    question = template.question.replace("{labels}", ", ".join(labels))
-    before, after = question.split("<image>")
+    # Split first: a label may be called <image>.
+    before, after = (
+        said.replace("{labels}", ", ".join(labels)) for said in template.question.split("<image>")
+    )
     image = context.media.part(row.get("image"), "image", origin=context.origin, field="image")
     asked: list[Part] = [*_text(before), image, *_text(after)]
     answer = tuple(_joined(_answer(objects, row, template, context)))

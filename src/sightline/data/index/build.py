@@ -89,12 +89,11 @@ def build_index(
         folder.mkdir(parents=True, exist_ok=True)
     state = _State(reader=reader, encoder=encoder, folder=folder)
     stamp = reader.rows.stamp()
-    tasks = (_Task(chunk=chunk, name=_name(chunk)) for chunk in reader.rows.chunks())
     names: list[str] = []
     num_rows = num_read = 0
     known = _known_chunks(folder, stamp)
-    if known is not None:
-        tasks = (_Task(chunk=chunk, name=_name(chunk)) for chunk in known)
+    found = reader.rows.chunks() if known is None else iter(known)
+    tasks = (_Task(chunk=chunk, name=_name(chunk)) for chunk in found)
     chunks: list[Chunk] = []
     for task, (rows, read) in run_all(_index_chunk, state, tasks, num_processes=num_processes):
         names.append(task.name)
