@@ -1,8 +1,10 @@
-"""What tests share: tiny models and synthetic data, made once a session, and ../shared."""
+"""What tests share: the command, tiny models and data made once a session, and ../shared."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -10,6 +12,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -50,3 +53,44 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared is not beside this checkout: real data and references are there")
     return SHARED
+
+
+class Outcome(NamedTuple):
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command() -> Callable[..., Outcome]:
+    """The command in this process: fast, with the same exit codes and streams."""
+
+    def run(*arguments: object) -> Outcome:
+        from typer.testing import CliRunner
+
+        from sightline.cli.main import app
+
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., Outcome]:
+    """The command in a process of its own."""
+
+    def run(*arguments: object) -> Outcome:
+        made = subprocess.run(
+            [sys.executable, "-m", "sightline", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Outcome(made.returncode, made.stdout, made.stderr)
+
+    return run

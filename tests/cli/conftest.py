@@ -1,56 +1,12 @@
-"""Running the command, in this process or in one of its own."""
+"""A configuration that would train, but for what a test breaks."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import yaml
-from typer.testing import CliRunner
-
-from sightline.cli.main import app
-
-
-class Outcome(NamedTuple):
-    """What a command ended with."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command() -> Callable[..., Outcome]:
-    """The command in this process: fast, with the same exit codes and streams."""
-
-    def run(*arguments: object) -> Outcome:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Outcome(result.exit_code, result.stdout, result.stderr)
-
-    return run
-
-
-@pytest.fixture
-def process() -> Callable[..., Outcome]:
-    """The command in a process of its own."""
-
-    def run(*arguments: object) -> Outcome:
-        made = subprocess.run(
-            [sys.executable, "-m", "sightline", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Outcome(made.returncode, made.stdout, made.stderr)
-
-    return run
 
 
 class Workbench:

@@ -77,7 +77,8 @@ def test_an_unknown_role(command, workbench, tmp_path) -> None:
 
 def test_an_empty_answer(command, workbench, tmp_path) -> None:
     rows = [workbench.row(), workbench.turns(("human", "<image>\nWhat?"), ("gpt", ""))]
-    _refused(command("train", workbench(rows)), tmp_path, "train.jsonl:2", "conversations[1]")
+    stopped = command("train", workbench(rows, data__on_bad="stop"))
+    _refused(stopped, tmp_path, "train.jsonl:2", "conversations[1]")
 
 
 def test_control_tokens_in_the_data(command, workbench, tmp_path) -> None:
@@ -89,7 +90,9 @@ def test_control_tokens_in_the_data(command, workbench, tmp_path) -> None:
 
 def test_a_sample_over_max_length(command, workbench, tmp_path) -> None:
     outcome = command("train", workbench(data__max_length=20))
-    _refused(outcome, tmp_path, "train.jsonl:1", "max_length 20", "Nothing is cut")
+    _refused(outcome, tmp_path, "All are dropped", "max_length 20", "Raise data.max_length")
+    outcome = command("train", workbench(data__max_length=20, data__fit=["shrink"]))
+    _refused(outcome, tmp_path, "train.jsonl:1", "max_length 20", "shrink does not bring it under")
 
 
 def test_a_max_length_over_the_model(command, workbench, tmp_path) -> None:

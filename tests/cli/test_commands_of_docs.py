@@ -88,6 +88,20 @@ def test_a_configuration_is_shown_with_what_is_overridden(command, trained) -> N
     assert yaml.safe_load(outcome.out)["training"]["epochs"] == 5
 
 
+def test_check_says_what_the_guide_shows(command, trained) -> None:
+    """All but the paths, which are wrapped, and what depends on the machine."""
+    outcome = command("check", "examples/detect.yaml", "--set", "data.max_length=150")
+    assert outcome.code == 0, outcome.err
+    [shown] = [block for block in _fences(GUIDE, "text") if block.startswith("Qwen2.5-VL")]
+    said = [line.rstrip() for line in outcome.out.splitlines()]
+    shown_lines = shown.splitlines()
+    left_out = shown_lines.index("Left out")
+    assert said[: left_out + 2] == shown_lines[: left_out + 2]
+    assert [line for line in said if line.startswith("warning")] == [
+        line for line in shown_lines if line.startswith("warning")
+    ]
+
+
 def test_the_run_directory_is_the_one_that_is_drawn(command, trained) -> None:
     assert command("verify", "runs/detect", "--control").code == 0
     names = {path.name for path in (trained / "runs" / "detect").iterdir()}
@@ -134,7 +148,7 @@ def test_the_samples_of_the_guide_are_read(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "made/images/00001.png", tmp_path / "c.png")
     shutil.copy(tmp_path / "made/videos/00000.mp4", tmp_path / "b.mp4")
     blocks = _fences(GUIDE, "json")
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     for block in blocks:
         path = tmp_path / "train.jsonl"
         path.write_text(block, encoding="utf-8")

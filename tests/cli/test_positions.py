@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from sightline.families import FAMILIES
 
 EXAMPLE = """\
@@ -44,7 +46,10 @@ def test_a_family_that_the_doctor_does_not_know(command) -> None:
     assert "Traceback" not in done.err
 
 
-def test_a_sample_of_a_run_is_drawn(command, tmp_path: Path, shapes_folder: Path) -> None:
+def test_a_sample_of_a_run_is_drawn(
+    command, tmp_path: Path, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(shapes_folder)
     config = tmp_path / "run.yaml"
     config.write_text(EXAMPLE, encoding="utf-8")

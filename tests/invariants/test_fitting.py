@@ -187,6 +187,32 @@ def test_a_question_without_a_picture_keeps_the_last_one(opened, pictures) -> No
     assert len(part.messages) == 4
 
 
+@pytest.mark.parametrize("family", FAMILY_KEYS)
+def test_media_keep_their_share_and_the_text_gives_way(opened, pictures, family) -> None:
+    """Text that takes nearly all of the limit, in one turn after the other, and one picture."""
+    _, encoder = opened[family]
+    turns = [([3], 3, 3, True, False), *[([], 3, 3, True, False)] * 4]
+    conversation = conversation_of(turns, pictures, system=False)
+    measure = encoder.measure(conversation)
+    full = measure.num_vision_tokens
+    limit = measure.num_text_tokens + full // 2
+    kept = {}
+    for share in (0.4, 0.6, 0.9):
+        rules = FitRules(max_length=limit, policies=("shrink", "trim"), vision_share=share)
+        [piece] = fit(conversation, measure, encoder, rules).pieces
+        # Grids are whole: up to a row less.
+        assert piece.measure.num_vision_tokens >= share * min(full, limit) - full**0.5
+        kept[share] = (piece.measure.num_vision_tokens, piece.turns.stop - piece.turns.start)
+    assert kept[0.4][1] == len(conversation.messages)
+    assert kept[0.4][0] <= full // 2
+    assert kept[0.6][1] < len(conversation.messages)
+    assert kept[0.6][0] > kept[0.4][0]
+    # With nothing but shrink the picture goes below its share.
+    rules = FitRules(max_length=limit, policies=("shrink",), vision_share=0.9)
+    [piece] = fit(conversation, measure, encoder, rules).pieces
+    assert piece.measure.num_vision_tokens == kept[0.4][0]
+
+
 def test_a_box_keeps_its_image_and_moves_with_it(opened, pictures) -> None:
     _, encoder = opened["qwen2_5_vl"]
     turns = [([3], 2, 2, True, False), ([1], 2, 2, True, True)]

@@ -47,6 +47,13 @@ RUN_BY = {
     ".venv/bin/sightline train examples/detect.yaml --resume": (
         "tests/cli/test_commands_of_docs.py"
     ),
+    ".venv/bin/sightline check examples/detect.yaml --set data.max_length=150": (
+        "tests/cli/test_commands_of_docs.py"
+    ),
+    ".venv/bin/sightline check run.yaml": "tests/cli/test_import.py",
+    ".venv/bin/sightline import llamafactory lora_sft.yaml --output run.yaml": (
+        "tests/cli/test_import.py"
+    ),
     ".venv/bin/sightline train run.yaml": "tests/cli/test_commands_of_docs.py",
     ".venv/bin/sightline train run.yaml --set model=tiny:qwen2_5_vl --set training.max_steps=2 "
     "--set output=runs/try": "tests/cli/test_commands_of_docs.py",

@@ -51,9 +51,11 @@ class TerminalObserver:
             f"data    {len(samples):,} conversations, {tokens.sum():,} tokens: {vision.sum():,} "
             f"vision, {answers.sum():,} supervised"
         )
-        print_(
-            f"        longest {tokens.max():,} tokens, limit {data.max_length:,}; nothing is cut"
-        )
+        print_(f"        longest {tokens.max():,} tokens, limit {data.max_length:,}")
+        kept, *others = data.train.plan.fate_counts().items()
+        told = [f"{count:,} {fate}" for fate, count in others if count]
+        of_all = f"{kept[1]:,} of {data.train.plan.num_samples:,} samples kept as they are"
+        print_(f"        {', '.join([of_all, *told])}")
         if data.eval:
             print_(f"        {len(data.eval.samples):,} conversations held out")
 

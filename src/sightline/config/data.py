@@ -92,7 +92,8 @@ class DataConfig(Section):
     )
     vision_share: float = key(
         0.5,
-        "Share of max_length that images and videos keep where text and vision are both too long.",
+        "Share of their tokens, or of max_length where they take more, that images and videos "
+        "keep: before they are shrunk below it, the text gives way.",
         gt=0,
         lt=1,
     )

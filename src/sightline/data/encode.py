@@ -189,8 +189,8 @@ class Encoder:
         all_ids = self._text.ids_of_all(texts)
         for (index, written, images, videos), ids in zip(waiting, all_ids, strict=True):
             try:
-                measured = self._measured(ids, written, images, videos)
-                results[index] = replace(measured, conversation=conversations[index])
+                whole = conversations[index]
+                results[index] = self._measured(ids, written, whole, images, videos)
             except DataError as fault:
                 results[index] = fault
         return [result for result in results if result is not None]
@@ -263,14 +263,15 @@ class Encoder:
     def _measured(
         self,
         ids: list[int],
-        conversation: Conversation,
+        written: Conversation,
+        whole: Conversation,
         images: Sequence[PlannedImage],
         videos: Sequence[PlannedVideo],
     ) -> Measure:
-        answers = self._text.answers(ids, conversation)
-        [(_, of_images), (_, of_videos)] = self._placeholders(ids, images, videos, conversation)
+        answers = self._text.answers(ids, written)
+        [(_, of_images), (_, of_videos)] = self._placeholders(ids, images, videos, written)
         return Measure(
-            conversation=conversation,
+            conversation=whole,
             num_text_tokens=len(ids) - len(of_images) - len(of_videos),
             num_image_tokens=sum(of_images),
             num_video_tokens=sum(of_videos),

@@ -98,7 +98,7 @@ def load_image(
 def _ordinary_size(file: MediaFile) -> tuple[int, int] | None:
     """The size from the first bytes; None where Pillow should look, and say what is wrong."""
     try:
-        with file.open() as opened:
+        with file.open_header() as opened:
             size = read_size(opened)
     except (OSError, ValueError):
         return None

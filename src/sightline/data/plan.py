@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -127,6 +128,14 @@ class FitPlan:
             for number in range(reader.num_record_batches):
                 yield reader.get_batch(number)
 
+    def fate_counts(self) -> dict[str, int]:
+        """Samples by fate, every fate there is."""
+        counts = dict.fromkeys(get_args(Fate), 0)
+        for batch in self.fate_batches():
+            for found in pc.call_function("value_counts", [batch.column("fate")]).to_pylist():
+                counts[found["values"]] += found["counts"]
+        return counts
+
     def changed_fates(self) -> Iterator[SampleFate]:
         """The fates of samples that do not train as they are."""
         for batch in self.fate_batches():
@@ -173,13 +182,12 @@ def make_plan(
         pa.ipc.new_file(str(items_beside), ITEMS) as items_writer,
         pa.ipc.new_file(str(fates_beside), FATES) as fates_writer,
     ):
-        for _, made in run_all(_plan_chunk, state, tasks, num_processes=num_processes):
-            items = [item._replace(sample=item.sample + num_samples) for item in made.items]
-            fates = [fate._replace(sample=fate.sample + num_samples) for fate in made.fates]
-            items_writer.write_batch(_batch(items, ITEMS))
-            fates_writer.write_batch(_batch(fates, FATES))
-            num_samples += len(fates)
-            num_items += len(items)
+        for task, made in run_all(_plan_chunk, state, tasks, num_processes=num_processes):
+            items = made.item_batch(task.file, num_samples)
+            items_writer.write_batch(items)
+            fates_writer.write_batch(made.fate_batch(num_samples))
+            num_samples += made.num_samples
+            num_items += items.num_rows
     return FitPlan(items=items_path, fates=fates_path, num_items=num_items, num_samples=num_samples)
 
 
@@ -197,50 +205,130 @@ class _Task:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Kept:
+    """Samples of a chunk that are kept as they are.
+
+    Attributes:
+        samples: (num_kept,) Their numbers in the chunk.
+        numbers: The columns of `ITEMS` that hold a number of each.
+    """
+
+    samples: np.ndarray
+    numbers: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Made:
+    """What a chunk gives.
+
+    Attributes:
+        num_samples: Its samples.
+        kept: Those that are kept as they are.
+        items: Conversations of the others.
+        fates: Fates of the others.
+    """
+
+    num_samples: int
+    kept: _Kept
     items: list[Item]
     fates: list[SampleFate]
 
+    def item_batch(self, file: int, first_sample: int) -> pa.RecordBatch:
+        """All its conversations, in the order of the samples."""
+        kept = pa.RecordBatch.from_arrays(
+            [
+                pa.array(self.kept.numbers[field.name], type=field.type)
+                if field.name in self.kept.numbers
+                else pa.nulls(len(self.kept.samples), type=field.type)
+                for field in ITEMS
+            ],
+            schema=ITEMS,
+        )
+        made = _in_order(kept, _batch(self.items, ITEMS), first_sample)
+        files = pa.array(np.full(made.num_rows, file), type=pa.int32())
+        return made.set_column(ITEMS.get_field_index("file"), ITEMS.field("file"), files)
+
+    def fate_batch(self, first_sample: int) -> pa.RecordBatch:
+        """All its fates, in order."""
+        num_kept = len(self.kept.samples)
+        known: dict[str, Any] = {
+            "sample": self.kept.samples,
+            "fate": np.full(num_kept, "kept"),
+            "policies": [[]] * num_kept,
+            "num_pieces": np.ones(num_kept, dtype=np.int32),
+            "num_answers_lost": np.zeros(num_kept, dtype=np.int32),
+        }
+        kept = pa.RecordBatch.from_arrays(
+            [
+                pa.array(known[field.name], type=field.type)
+                if field.name in known
+                else pa.nulls(num_kept, type=field.type)
+                for field in FATES
+            ],
+            schema=FATES,
+        )
+        return _in_order(kept, _batch(self.fates, FATES), first_sample)
+
 
 def _plan_chunk(state: _State, task: _Task) -> _Made:
-    """Items and fates of a chunk, samples counted from its first."""
-    file = state.files[task.file]
-    made = _Made(items=[], fates=[])
-    number = 0
-    for batch in mapped(file.folder / task.name).to_batches():
-        for entry in entries_of(batch):
-            _plan_sample(entry, number, task.file, state, made)
-            number += 1
-    return made
+    """Items and fates of a chunk, samples counted from its first.
+
+    Most samples are kept as they are, and are never looked at one by one.
+    """
+    table = mapped(state.files[task.file].folder / task.name)
+    counts = {
+        name: table.column(f"num_{name}_tokens").to_numpy()
+        for name in ("text", "image", "video", "supervised")
+    }
+    vision = counts["image"] + counts["video"]
+    tokens = counts["text"] + vision
+    is_bad = table.column("what").is_valid().to_numpy()
+    is_looked_at = is_bad | (tokens > state.rules.max_length)
+    looked_at, kept = np.flatnonzero(is_looked_at), np.flatnonzero(~is_looked_at)
+    items: list[Item] = []
+    fates: list[SampleFate] = []
+    entries = (entry for batch in table.take(looked_at).to_batches() for entry in entries_of(batch))
+    for sample, entry in zip(looked_at.tolist(), entries, strict=True):
+        _plan_sample(entry, sample, task.file, state, items, fates)
+    numbers = {
+        "sample": kept,
+        "num_tokens": tokens[kept],
+        "num_vision_tokens": vision[kept],
+        "num_supervised_tokens": counts["supervised"][kept],
+    }
+    return _Made(
+        num_samples=table.num_rows,
+        kept=_Kept(samples=kept, numbers=numbers),
+        items=items,
+        fates=fates,
+    )
 
 
-def _plan_sample(entry: Entry, sample: int, file: int, state: _State, made: _Made) -> None:
+def _plan_sample(
+    entry: Entry,
+    sample: int,
+    file: int,
+    state: _State,
+    items: list[Item],
+    fates: list[SampleFate],
+) -> None:
+    """What becomes of a sample that cannot stay as it is."""
     if entry.what is not None:
-        made.fates.append(SampleFate(sample, "quarantined", [], 0, 0, entry.what, entry.code, None))
-        return
-    if entry.num_tokens <= state.rules.max_length:
-        vision = entry.num_image_tokens + entry.num_video_tokens
-        made.items.append(
-            Item(
-                sample, file, None, None, None, None, None,
-                entry.num_tokens, vision, entry.num_supervised_tokens,
-            )
-        )  # fmt: skip
-        made.fates.append(SampleFate(sample, "kept", [], 1, 0, None, None, None))
+        fates.append(SampleFate(sample, "quarantined", [], 0, 0, entry.what, entry.code, None))
         return
     reader = state.files[file].reader
     try:
         fitted = _fitted(entry, reader, state)
     except DataError as fault:
-        made.fates.append(SampleFate(sample, "quarantined", [], 0, 0, fault.what, fault.code, None))
+        fates.append(SampleFate(sample, "quarantined", [], 0, 0, fault.what, fault.code, None))
         return
     if fitted.fault is not None:
         what, code = fitted.fault.what, fitted.fault.code
-        made.fates.append(SampleFate(sample, "quarantined", [], 0, 0, what, code, None))
+        fates.append(SampleFate(sample, "quarantined", [], 0, 0, what, code, None))
         return
     for number, piece in enumerate(fitted.pieces):
         measure, is_split = piece.measure, len(fitted.pieces) > 1
-        made.items.append(
+        items.append(
             Item(
                 sample,
                 file,
@@ -255,7 +343,7 @@ def _plan_sample(entry: Entry, sample: int, file: int, state: _State, made: _Mad
             )
         )
     fate: Fate = "fitted" if fitted.pieces else "dropped"
-    made.fates.append(
+    fates.append(
         SampleFate(
             sample,
             fate,
@@ -286,6 +374,17 @@ def _shrunk_to(entry: Entry, fitted: Fitted) -> float | None:
         if full.get(str(media.part.path))
     ]
     return min(shares, default=None)
+
+
+def _in_order(kept: pa.RecordBatch, others: pa.RecordBatch, first_sample: int) -> pa.RecordBatch:
+    """Both in the order of the samples, counted from the first of the run; pieces stay in order."""
+    table = pa.Table.from_batches([kept, others])
+    samples = table.column("sample").to_numpy()
+    order = np.argsort(samples, kind="stable")
+    numbers = pa.array(samples + first_sample, type=pa.int64())
+    ordered = table.set_column(0, kept.schema.field("sample"), numbers).take(order)
+    [batch] = ordered.combine_chunks().to_batches() or [kept]
+    return batch
 
 
 def _batch(rows: Sequence[tuple], schema: pa.Schema) -> pa.RecordBatch:

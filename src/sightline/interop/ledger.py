@@ -62,6 +62,10 @@ class Ledger:
     folder: Path
     values: dict[str, Any] = field(default_factory=dict)
     rows: list[Carried] = field(default_factory=list)
+    _all: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._all = dict(self.given)
 
     def take(self, key: str, convert: Callable[[Any], Any] | None = None) -> Any:
         """The value of a key, which then counts as read; None where it is not given, or null.
@@ -152,6 +156,11 @@ class Ledger:
         for key, value in self.given.items():
             self.none(key, value, by_key.get(key, unknown))
         self.given = {}
+        said = {row.key for row in self.rows}
+        for key, value in self._all.items():
+            if key not in said:
+                decides = "It only decides how other keys of the file are read."
+                self.none(key, value, "It says nothing." if value is None else decides)
         order = sorted(self.rows, key=lambda row: VERDICTS.index(row.verdict))
         imported = Imported(
             tool=self.tool, source=self.source, values=_in_our_order(self.values), rows=order

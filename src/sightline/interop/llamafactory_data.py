@@ -18,7 +18,8 @@ def carry_data(ledger: Ledger) -> None:
     Raises:
         ConfigError: No data set is named, or the declaration does not have it.
     """
-    folder_name = ledger.take("dataset_dir", as_text) or "data"
+    given_folder = ledger.take("dataset_dir", as_text)
+    folder_name = given_folder or "data"
     media = ledger.take("media_dir", as_text)
     limit = ledger.take("max_samples", as_int)
     root = None if media is None else ledger.path(ledger.found(media))
@@ -35,6 +36,9 @@ def carry_data(ledger: Ledger) -> None:
             ledger.row(key, name, f"{target}[{index}]", place, "carried", note)
             if limit is not None:
                 _limit(ledger, source, limit, f"{target}[{index}]", folder_name)
+    if given_folder is not None and given_folder != "ONLINE":
+        declaration = ledger.path(ledger.found(given_folder) / "dataset_info.json")
+        ledger.row("dataset_dir", given_folder, "data.train[].path", declaration, "carried", "")
     if root is not None:
         ledger.row("media_dir", media, "data.train[].media_root", root, "carried", "")
     _carry_mixing(ledger)

@@ -169,8 +169,9 @@ def _share(part: int, whole: int) -> str:
 
 
 def _bytes(number: int) -> str:
+    size = float(number)
     for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

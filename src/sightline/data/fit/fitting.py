@@ -24,8 +24,8 @@ class FitRules:
     Attributes:
         max_length: Longest sample, tokens.
         policies: Tried in this order.
-        vision_share: Share of ``max_length`` that media keep where text and media are both too
-            long.
+        vision_share: Share of their tokens, or of ``max_length`` where they take more, that media
+            keep as long as another policy makes room.
     """
 
     max_length: int

@@ -49,8 +49,8 @@ def shrink(
         measure: The sample at its full size.
         encoder: The run's encoder.
         max_length: Longest sample, tokens.
-        vision_share: Share of ``max_length`` that the media may keep where the text does not leave
-            room; None to give the text all it has.
+        vision_share: Share of their tokens, or of ``max_length`` where they take more, that the
+            media keep; None to let the text have all it takes.
 
     Returns:
         None where it does not fit at any size, or where the media would lose their share.
@@ -59,7 +59,7 @@ def shrink(
         return None
     room = max_length - measure.num_text_tokens
     if vision_share is not None:
-        least = min(measure.num_vision_tokens, int(vision_share * max_length))
+        least = int(vision_share * min(measure.num_vision_tokens, max_length))
         if room < least:
             return None
     for _ in range(_NUM_ATTEMPTS):

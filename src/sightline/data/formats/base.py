@@ -73,8 +73,9 @@ def refuse_unread_fields(
     """Refuse a field that would change the sample and that this version does not read."""
     for name, meaning in unread.items():
         value = holder.get(name)
-        # 1 and true are what happens anyway: the turn is trained, with weight one.
-        if value is None or value == 1 or value == [] or value == "":
+        # 1 and true are what happens anyway: the turn is trained, with weight one. A table has an
+        # object of nulls where other rows have the field.
+        if value is None or value == 1 or value in ([], {}, ""):
             continue
         raise context.error(
             f"this field holds {meaning}, which this version does not read.",
@@ -143,7 +144,6 @@ def read_role(
         DataError: The role is missing or none of ``roles``.
     """
     value = turn.get(name)
-    known = ", ".join(roles)
     if isinstance(value, str) and value in roles:
         return roles[value]
     if name not in turn:
@@ -153,7 +153,7 @@ def read_role(
     raise context.error(
         f"the role {found} is unknown.",
         field=f"{field}.{name}",
-        fix=f"Known here: {known}.",
+        fix=f"Known here: {', '.join(roles)}.",
         code="role.unknown",
     )
 

@@ -10,8 +10,9 @@ the model exactly as it is written: a line break after a placeholder stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sightline.data.conversation import Message, Role
 from sightline.data.formats.base import (
@@ -51,12 +52,17 @@ class ShareGptShape:
     assistant_tag: str = "gpt"
     system_tag: str | None = "system"
 
-    def roles(self) -> dict[str, Role]:
+    def roles(self) -> Mapping[str, Role]:
         """The names of the roles."""
-        roles: dict[str, Role] = {self.user_tag: "user", self.assistant_tag: "assistant"}
-        if self.system_tag is not None:
-            roles[self.system_tag] = "system"
-        return roles
+        return _roles(self.user_tag, self.assistant_tag, self.system_tag)
+
+
+@cache
+def _roles(user: str, assistant: str, system: str | None) -> Mapping[str, Role]:
+    roles: dict[str, Role] = {user: "user", assistant: "assistant"}
+    if system is not None:
+        roles[system] = "system"
+    return roles
 
 
 def guess_shape(row: Row) -> ShareGptShape:
@@ -70,6 +76,11 @@ def guess_shape(row: Row) -> ShareGptShape:
         role_tag, content_tag = "from", "value"
     names = _role_names(turns if isinstance(turns, list) else [], role_tag)
     chat = "user" in names or "assistant" in names
+    return _guessed(messages, role_tag, content_tag, chat)
+
+
+@cache
+def _guessed(messages: str, role_tag: str, content_tag: str, chat: bool) -> ShareGptShape:
     return ShareGptShape(
         messages=messages,
         role_tag=role_tag,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sightline.errors import RunError
@@ -49,7 +51,9 @@ def run_all(
     """
     if num_processes <= 1:
         for task in tasks:
-            yield task, work(state, task)
+            with _no_old_garbage():
+                result = work(state, task)
+            yield task, result
         return
     # A child that is forked has the tokenizer already; where forking is not safe it is pickled.
     method = "fork" if sys.platform == "linux" else "spawn"
@@ -78,9 +82,24 @@ def run_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _no_old_garbage() -> Iterator[None]:
+    """Leave what is there already out of the search for garbage.
+
+    A search goes through all objects, and torch and transformers have hundreds of thousands; with
+    rows coming and going, it took a fifth of the time.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def _start(state: Any) -> None:
     global _state
     _state = state
+    gc.freeze()
 
 
 def _call(work: Callable[[Any, Task], Result], task: Task) -> Result:

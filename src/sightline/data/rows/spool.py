@@ -87,18 +87,23 @@ class SpooledRows:
         beside = kept.with_suffix(f".{os.getpid()}.part")
         with writing(kept):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("w", encoding="utf-8", errors="surrogateescape") as file:
-                num_rows = 0
-                for row in self._make():
-                    file.write(json.dumps(row, default=_bytes_as_text) + "\n")
-                    num_rows += 1
-            if num_rows == 0:
-                beside.unlink()
-                raise DataError("the source holds no sample.", file=self._name, code="source.empty")
-            beside.replace(kept)
+            try:
+                self._fill(beside)
+                beside.replace(kept)
+            finally:
+                beside.unlink(missing_ok=True)
             for old in self._folder.glob(f"{self._key}-*.jsonl"):
                 if old != kept:
-                    old.unlink()
+                    old.unlink(missing_ok=True)
+
+    def _fill(self, path: Path) -> None:
+        num_rows = 0
+        with path.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            for row in self._make():
+                file.write(json.dumps(row, default=_bytes_as_text) + "\n")
+                num_rows += 1
+        if num_rows == 0:
+            raise DataError("the source holds no sample.", file=self._name, code="source.empty")
 
     def _placed(self, raw: RawRow) -> RawRow:
         """The row with the place of the source instead of the kept file's."""

@@ -108,8 +108,12 @@ class LoadTable:
         except SightlineError:
             raise
         except Exception as error:  # the library raises some thirty kinds, pyarrow's among them
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            what = f"the data set cannot be read: {type(error).__name__}: {reason}"
+            cause: BaseException = error
+            while type(cause).__name__ == "DatasetGenerationError" and cause.__cause__ is not None:
+                # It says only that something went wrong; what it was stands behind it.
+                cause = cause.__cause__
+            reason = str(cause).strip().splitlines()[0] if str(cause).strip() else ""
+            what = f"the data set cannot be read: {type(cause).__name__}: {reason}"
             fix = "Check the file, or the name of the data set, its subset and split."
             raise DataError(what, file=self._source.title, fix=fix, code="source.broken") from error
         if isinstance(loaded, dict):
