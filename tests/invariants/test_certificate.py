@@ -30,6 +30,7 @@ NUM_STEPS = 30
 CHECKS = [
     "tokens.same_ids",
     "tokens.labels",
+    "tokens.media_size",
     "positions.same_as_training",
     "positions.plain_transformers",
     "positions.conformance",

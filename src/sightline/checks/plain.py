@@ -28,9 +28,24 @@ def plain_inputs(
 
     Args:
         processor: The exported processor.
-        conversations: Chat messages with media by path.
+        conversations: Chat messages with media by path. A medium that trained with fewer pixels
+            than the processor gives it has ``max_pixels``, as in Qwen's own examples.
         generation_prompt: Whether the assistant's turn is opened.
     """
+    if not any(_has_own_limits(messages) for messages in conversations):
+        return _prepared(processor, conversations, generation_prompt=generation_prompt)
+    # One call takes one limit: each conversation by itself, padded afterwards.
+    alone = [
+        _prepared(processor, [messages], generation_prompt=generation_prompt)
+        for messages in conversations
+    ]
+    return _joined(alone, processor.tokenizer)
+
+
+def _prepared(
+    processor: Any, conversations: list[list[dict[str, Any]]], *, generation_prompt: bool
+) -> dict[str, torch.Tensor]:
+    """Inputs of conversations whose media have the same limits."""
     texts = [
         processor.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=generation_prompt
@@ -46,10 +61,14 @@ def plain_inputs(
     media: dict[str, Any] = {}
     if images:
         media["images"] = images
+        media["images_kwargs"] = _size(processor.image_processor, conversations, "image")
     if videos:
         media["videos"] = [frames for frames, _ in videos]
-        media["video_metadata"] = [metadata for _, metadata in videos]
-        media["do_sample_frames"] = False
+        media["videos_kwargs"] = {
+            "video_metadata": [metadata for _, metadata in videos],
+            "do_sample_frames": False,
+            **_size(processor.video_processor, conversations, "video"),
+        }
     made = processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **media)
     # Lists (seconds per grid in some releases) become tensors; metadata is not for the model.
     tensors = {}
@@ -59,6 +78,41 @@ def plain_inputs(
         elif key == "second_per_grid_ts":
             tensors[key] = torch.tensor([float(seconds) for seconds in value])
     return tensors
+
+
+def _has_own_limits(messages: list[dict[str, Any]]) -> bool:
+    return any("max_pixels" in part for turn in messages for part in turn["content"])
+
+
+def _size(part: Any, conversations: list[list[dict[str, Any]]], kind: str) -> dict[str, Any]:
+    """The size argument for media with a limit of their own; none for the others."""
+    [*limits] = {
+        part["max_pixels"]
+        for messages in conversations
+        for turn in messages
+        for part in turn["content"]
+        if part["type"] == kind and "max_pixels" in part
+    }
+    if not limits:
+        return {}
+    [limit] = limits
+    return {"size": {"shortest_edge": part.size["shortest_edge"], "longest_edge": limit}}
+
+
+def _joined(alone: list[dict[str, torch.Tensor]], tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Inputs of several conversations as one batch, padded on the left."""
+    width = max(inputs["input_ids"].shape[1] for inputs in alone)
+    fill = {"input_ids": tokenizer.pad_token_id}
+    joined: dict[str, torch.Tensor] = {}
+    for key in dict.fromkeys(key for inputs in alone for key in inputs):
+        tensors = [inputs[key] for inputs in alone if key in inputs]
+        if key in ("input_ids", "attention_mask", "mm_token_type_ids"):
+            tensors = [
+                torch.nn.functional.pad(row, (width - row.shape[1], 0), value=fill.get(key, 0))
+                for row in tensors
+            ]
+        joined[key] = torch.cat(tensors)
+    return joined
 
 
 def before_last_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from sightline.checks.context import VerifyContext
 from sightline.checks.plain import annotation, question
+from sightline.data import MediaLimits, limited
 from sightline.evaluation import ProbeSample, boxes_in_file
 from sightline.geometry import BoxFrame, resize_image
 
@@ -46,11 +47,9 @@ def _row(context: VerifyContext, sample: ProbeSample, answer: str) -> dict[str, 
     wanted = annotation(sample.messages)
     media = [
         {"kind": part["type"], "path": part[part["type"]], "frame_seconds": None}
-        for turn in sample.messages
-        for part in turn["content"]
-        if part["type"] in ("image", "video")
+        for part in _media(sample)
     ]
-    frame = _box_frame(context, media)
+    frame = _box_frame(context, sample)
     return {
         "index": sample.index,
         "file": sample.file,
@@ -65,13 +64,24 @@ def _row(context: VerifyContext, sample: ProbeSample, answer: str) -> dict[str, 
     }
 
 
-def _box_frame(context: VerifyContext, media: list[dict[str, Any]]) -> BoxFrame | None:
+def _media(sample: ProbeSample) -> list[dict[str, Any]]:
+    return [
+        part
+        for turn in sample.messages
+        for part in turn["content"]
+        if part["type"] in ("image", "video")
+    ]
+
+
+def _box_frame(context: VerifyContext, sample: ProbeSample) -> BoxFrame | None:
     """Boxes are drawn where they are unambiguous: on a sample's only picture."""
-    if len(media) != 1 or media[0]["kind"] != "image":
+    media = _media(sample)
+    if len(media) != 1 or media[0]["type"] != "image":
         return None
-    with Image.open(Path(media[0]["path"])) as picture:
+    with Image.open(Path(media[0]["image"])) as picture:
         width, height = ImageOps.exif_transpose(picture).size
-    pre = context.checkpoint.preprocessing
+    limits = MediaLimits(image_max_pixels=media[0].get("max_pixels"))
+    pre = limited(context.checkpoint.preprocessing, limits)
     resized = resize_image(height, width, pre.image_patching, pre.image_budget)
     return BoxFrame(
         space=context.checkpoint.family.box_space,

@@ -59,6 +59,29 @@ def labels_on_answers(context: VerifyContext) -> Finding:
     )
 
 
+def media_size(context: VerifyContext) -> Finding:
+    """How many samples were shrunk: others see their media as the saved processor gives them."""
+    data = context.run.read_state().get("data") or {}
+    num_samples = int(data.get("input", 0))
+    num_shrunk = int((data.get("policies") or {}).get("shrink", 0))
+    return Finding(
+        id="tokens.media_size",
+        title="Media reach the model at the size they trained at",
+        holds=None,
+        measured=f"{num_shrunk} of {num_samples} training samples were shrunk to fit max_length",
+        tolerance="-",
+        figures={"num_samples": num_samples, "num_shrunk": num_shrunk},
+        detail=""
+        if not num_shrunk
+        else "The other checks look at them at the size that trained. The saved processor gives "
+        "them more pixels, which the model has not seen with these questions.",
+        advice=""
+        if not num_shrunk
+        else "Lower data.images.max_pixels or data.videos.max_pixels, which is saved with the "
+        "model, or raise data.max_length. ledger.jsonl has shrunk_to for each sample.",
+    )
+
+
 def _runs(labels: list[int]) -> list[list[int]]:
     """Runs of neighbouring labels."""
     runs: list[list[int]] = []

@@ -60,6 +60,7 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
     if not findings[0].holds:
         # Every later check compares token by token; without equal tokens they say nothing.
         return _finish(context, findings, None, None)
+    add(tokens.media_size(context))
     add(positions.same_as_training(context))
     # Before the checks on logits: it notes the samples that need explicit positions.
     add(positions.plain_transformers(context))

@@ -11,7 +11,14 @@ from sightline.data.conversation import (
     TextPart,
     VideoPart,
 )
-from sightline.data.encode import IGNORE_INDEX, EncodedSample, Encoder, Measure, MediaLimits
+from sightline.data.encode import (
+    IGNORE_INDEX,
+    EncodedSample,
+    Encoder,
+    Measure,
+    MediaLimits,
+    limited,
+)
 from sightline.data.media import PlannedImage, PlannedVideo
 from sightline.data.pixels import load_pixels, video_metadata
 from sightline.data.skeleton import chat_messages
@@ -35,6 +42,7 @@ __all__ = [
     "TextPart",
     "VideoPart",
     "chat_messages",
+    "limited",
     "load_pixels",
     "read_source",
     "video_metadata",

@@ -65,12 +65,11 @@ class PlannedSamples(Sequence[EncodedSample]):
             )
         return sample
 
-    def encode(self, item: Item, *, full_size: bool = False) -> EncodedSample:
+    def encode(self, item: Item) -> EncodedSample:
         """A conversation of the plan.
 
         Args:
             item: Which.
-            full_size: Leave out the pixel limits that only this sample has.
 
         Raises:
             DataError: It cannot be used any more.
@@ -81,8 +80,6 @@ class PlannedSamples(Sequence[EncodedSample]):
         conversation = reader.conversation(origin, entry.offset, entry.num_bytes)
         if item.turns is not None:
             conversation = cut(conversation, item.turns, item.piece)
-        if full_size:
-            return self._encoder.encode(conversation)
         return self._encoder.encode(conversation, item.limits)
 
     def item(self, index: int) -> Item:

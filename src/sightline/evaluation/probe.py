@@ -127,9 +127,19 @@ def load_probe(run: RunDirectory) -> Probe:
             ProbeSample(**(sample | {name: tensors[f"{position}.{name}"] for name in _TENSORS}))
             for position, sample in enumerate(record["samples"])
         ]
+        for sample in samples:
+            _find_media(sample.messages, run)
         return Probe(samples=samples, **settings)
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise VerifyError(
             f"{run.probe_tensors}: the probe of this run is broken: {error}\n"
             "Train the run again; verification has nothing to compare with."
         ) from error
+
+
+def _find_media(messages: list[dict[str, Any]], run: RunDirectory) -> None:
+    """Make paths of media absolute: those kept in the run directory are relative to it."""
+    for turn in messages:
+        for part in turn["content"]:
+            if part["type"] in ("image", "video"):
+                part[part["type"]] = str(run.path.absolute() / part[part["type"]])

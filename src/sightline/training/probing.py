@@ -22,19 +22,10 @@ _EXTRA_TOKENS = 8
 
 
 def choose_probes(samples: PlannedSamples, wanted: int) -> list[int]:
-    """Indices of probe samples, spread evenly over the data.
-
-    Samples whose pictures were shrunk come last: plain transformers prepares them at their full
-    size, so they can be compared at another size only than the one they were trained at.
-    """
-    own_limits = np.zeros(len(samples), dtype=bool)
-    for name in ("image_max_pixels", "video_max_pixels"):
-        own_limits |= ~np.isnan(samples.column(name).astype(np.float64))
-    usual = np.flatnonzero(~own_limits)
-    pool = usual if len(usual) >= min(wanted, len(samples)) else np.arange(len(samples))
+    """Indices of probe samples, spread evenly over the data."""
     # The same conversation twice, by a weight, is no second probe.
-    _, firsts = np.unique(samples.positions()[pool], return_index=True)
-    pool = pool[np.sort(firsts)]
+    _, firsts = np.unique(samples.positions(), return_index=True)
+    pool = np.sort(firsts)
     return [int(pool[index]) for index in spread(len(pool), wanted)]
 
 
@@ -91,7 +82,7 @@ def record_probes(
             max_new_tokens=max_new_tokens or len(last_answer(sample)) + _EXTRA_TOKENS,
         )
         for index in indices
-        for sample in [samples.encode(samples.item(index), full_size=True)]
+        for sample in [samples[index]]
     ]
 
 
@@ -112,7 +103,9 @@ def _record(
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     with torch.no_grad():
         logits = model(**inputs, logits_to_keep=columns, use_cache=False).logits[0]
-    prompt = _to_device(batches[1]([encoder.encode_prompt(sample.conversation)]), model)
+    prompt = _to_device(
+        batches[1]([encoder.encode_prompt(sample.conversation, sample.limits)]), model
+    )
     del prompt["labels"]
     answer = greedy(
         model, prompt, tokenizer=tokenizer, tokens=tokens, max_new_tokens=[max_new_tokens]
@@ -136,7 +129,11 @@ def _record(
 def named_media(
     messages: list[dict[str, Any]], sample: EncodedSample, folder: Path, index: int
 ) -> list[dict[str, Any]]:
-    """Messages whose media are files: bytes that stand in a row are written to one."""
+    """Messages whose media are files, with the pixel limits that only this sample has.
+
+    Bytes that stand in a row are written to a file.
+    """
+    limits = {"image": sample.limits.image_max_pixels, "video": sample.limits.video_max_pixels}
     media = [part for message in messages for part in message["content"] if part["type"] != "text"]
     planned = {
         "image": iter(sample.conversation.images()),
@@ -147,7 +144,10 @@ def named_media(
         if source.content is not None:
             path = folder / f"{index}-{number}"
             write_bytes(path, source.content)
-            part[part["type"]] = str(path)
+            # Starts at the run directory, which may be moved.
+            part[part["type"]] = str(path.relative_to(folder.parent))
+        if (limit := limits[part["type"]]) is not None:
+            part["max_pixels"] = limit
     return messages
 
 

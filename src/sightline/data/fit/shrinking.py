@@ -16,7 +16,14 @@ from sightline.geometry import (
     video_grid_thw,
 )
 
-_TEXT_BOX = re.compile(r"bbox_2d|<\|box_start\|>|point_2d")
+_NUMBER = r"-?\d+(?:\.\d+)?"
+# Coordinates as people and Qwen's own data write them: a named box or point, four numbers in
+# brackets, two pairs. The name alone is no box: questions ask for it.
+_TEXT_BOX = re.compile(
+    rf"(?:box|bbox|point)(?:_2d|_start\|>)\W{{0,8}}{_NUMBER}"
+    rf"|[\[(]\s*{_NUMBER}\s*(?:,\s*{_NUMBER}\s*){{3}}[\])]"
+    rf"|\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\s*,?\s*\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)"
+)
 _NUM_HALVINGS = 40
 # Boxes are written anew at the new size, in more or fewer digits.
 _NUM_ATTEMPTS = 4
@@ -30,11 +37,22 @@ def may_shrink(conversation: Conversation, encoder: Encoder) -> bool:
     if not encoder.writes_resized_pixels:
         return True
     return not any(
-        _TEXT_BOX.search(part.text)
+        has_coordinates(part.text)
         for message in conversation.messages
         for part in message.parts
         if isinstance(part, TextPart)
     )
+
+
+def has_coordinates(text: str) -> bool:
+    """Whether a text holds the numbers of a box or a point.
+
+    >>> has_coordinates('{"bbox_2d": [1, 2, 3, 4]}'), has_coordinates("(1,2),(30.5,4)")
+    (True, True)
+    >>> has_coordinates("Report bbox_2d coordinates of the 4 birds in [JSON].")
+    False
+    """
+    return _TEXT_BOX.search(text) is not None
 
 
 def shrink(
