@@ -33,6 +33,7 @@ from sightline.preparation import prepare_data
 
 FAMILY = "qwen2_5_vl"
 NUM_SAMPLES = 2000
+NUM_FOR_ONE_CORE = 10_000
 NUM_FOR_PROCESSOR = 40
 NUM_FOR_CORES = 60_000
 TURNS = 5
@@ -148,8 +149,8 @@ def one_core(work: Path, source: Path) -> None:
         "text, 12 words and 20": (None, 12, 20),
     }
     for name, (pictures, asked, said) in kinds.items():
-        folder = work / f"rows-{pictures}-{said}"
-        rows = make_rows(folder, NUM_SAMPLES, pictures=pictures, asked=asked, said=said)
+        folder = work / f"rows-one-{pictures}-{said}"
+        rows = make_rows(folder, NUM_FOR_ONE_CORE, pictures=pictures, asked=asked, said=said)
         config = run_of(rows, source, num_processes=1)
         checkpoint = open_checkpoint(str(source), config.data)
         read_all(config, checkpoint)
@@ -232,7 +233,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def peers(work: Path, source: Path, pythons: dict[str, str]) -> None:
     """The same rows by other tools, each as a process in its own environment."""
-    rows = work / "rows-small-20" / "rows.jsonl"
+    rows = make_rows(work / "rows-peers", NUM_SAMPLES, pictures="small", asked=12, said=20)
     (rows.parent / "dataset_info.json").write_text(json.dumps(DECLARATION))
     config = run_of(rows, source, num_processes=1)
     checkpoint = open_checkpoint(str(source), config.data)

@@ -61,6 +61,8 @@ def test_a_shrunk_table_ends_in_a_certificate(
     lengths = [source["lengths"]["max"] for source in plain["sources"]]
     # Under the longest: its picture has to give way, and its boxes move with it.
     limit = ["--set", f"data.max_length={max(lengths) - 12}"]
+    said = json.loads(command("check", "run.yaml", "--json", *limit).out)
+    assert any("data.images.max_pixels" in one["what"] for one in said["suggestions"])
     done = command("train", "run.yaml", *limit)
     assert done.code == 0, done.out + done.err
     run = tmp_path / "runs" / "table"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from sightline.config import RunConfig
+from sightline.data.index import num_cores
 from sightline.data.ledger import LedgerCounts, joined
 from sightline.data.statistics import (
     Duplicates,
@@ -239,9 +239,7 @@ def _machine(config: RunConfig) -> dict[str, Any]:
     if precision == "auto":
         precision = "bf16" if has_gpu and torch.cuda.is_bf16_supported() else "fp32"
     return {
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": num_cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "precision": precision,
         "num_workers": config.training.num_workers,
@@ -276,6 +274,7 @@ def _suggestions(
                 samples=max(lost, 1),
             )
     yield from _fewer_pixels(config, checkpoint, train, record)
+    yield from _same_size_for_all(train, record)
     if twice.num_extra:
         yield Suggestion(
             what=f"{twice.num_extra:,} samples repeat another one: {twice.examples[0][1]} is "
@@ -314,6 +313,18 @@ def _fewer_pixels(
             "lose detail.",
             saves=f"{now - later:,} tokens ({(now - later) / everything:.0%})",
             tokens=now - later,
+        )
+
+
+def _same_size_for_all(train: PlannedData, record: dict[str, Any]) -> Iterator[Suggestion]:
+    """What trains on fewer pixels than a served picture has may not be known at full size."""
+    num_shrunk = record["policies"].get("shrink", 0)
+    limits = train.samples.column("image_max_pixels").astype(np.float64)
+    if num_shrunk and not np.isnan(limits).all():
+        yield Suggestion(
+            what=f"data.images.max_pixels: {int(np.nanmin(limits))} shrinks all pictures, and is "
+            "saved with the model: it is then served pictures of the size that it trained on.",
+            saves=f"{num_shrunk:,} samples at a size of their own",
         )
 
 

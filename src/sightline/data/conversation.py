@@ -126,6 +126,7 @@ class ReferencePart:
 
 
 Part = TextPart | ImagePart | VideoPart | BoxPart | ReferencePart
+_MEDIA = (ImagePart, VideoPart)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +154,7 @@ class Message:
     @property
     def has_media(self) -> bool:
         """Whether an image or a video stands in it."""
-        return any(isinstance(part, ImagePart | VideoPart) for part in self.parts)
+        return any(isinstance(part, _MEDIA) for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ the processor's own call (``tests/parity/test_encoding_processors.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,7 +73,7 @@ class EncodedSample:
         return int((self.labels != IGNORE_INDEX).sum())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Measure:
     """What a sample costs, without its token ids.
 
@@ -134,6 +134,11 @@ class Encoder:
         self._preprocessing = preprocessing
         self._rule = rule
         self._boxes = boxes
+        # Families that are trained have both.
+        assert rule.image_token_id is not None
+        assert rule.video_token_id is not None
+        self._image_token_id: int = rule.image_token_id
+        self._video_token_id: int = rule.video_token_id
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -239,8 +244,9 @@ class Encoder:
             for where in self._text.answers(listed, conversation):
                 labels[where] = ids[where]
         counts = np.ones(len(ids), dtype=np.int64)
-        for token_id, lengths in self._placeholders(listed, images, videos, conversation):
-            counts[ids == token_id] = lengths
+        of_images, of_videos = self._placeholders(listed, images, videos, conversation)
+        counts[ids == self._image_token_id] = of_images
+        counts[ids == self._video_token_id] = of_videos
         ids, labels = np.repeat(ids, counts), np.repeat(labels, counts)
         layout = layout_of_ids(
             ids,
@@ -269,7 +275,7 @@ class Encoder:
         videos: Sequence[PlannedVideo],
     ) -> Measure:
         answers = self._text.answers(ids, written)
-        [(_, of_images), (_, of_videos)] = self._placeholders(ids, images, videos, written)
+        of_images, of_videos = self._placeholders(ids, images, videos, written)
         return Measure(
             conversation=whole,
             num_text_tokens=len(ids) - len(of_images) - len(of_videos),
@@ -286,19 +292,16 @@ class Encoder:
         images: Sequence[PlannedImage],
         videos: Sequence[PlannedVideo],
         conversation: Conversation,
-    ) -> Iterator[tuple[int, list[int]]]:
-        """Ids of the placeholders with the tokens that each of them stands for."""
+    ) -> tuple[list[int], list[int]]:
+        """Tokens that each placeholder of an image stands for, and each of a video."""
         of_images, of_videos = self.vision_tokens(images, videos)
-        for kind, token_id, lengths in (
-            ("image", self._rule.image_token_id, of_images),
-            ("video", self._rule.video_token_id, of_videos),
-        ):
-            # Families that are trained have both.
-            assert token_id is not None
-            found = ids.count(token_id)
-            if found != len(lengths):
-                raise template_fault(conversation, kind, found, len(lengths))
-            yield token_id, lengths
+        found = ids.count(self._image_token_id)
+        if found != len(of_images):
+            raise template_fault(conversation, "image", found, len(of_images))
+        found = ids.count(self._video_token_id)
+        if found != len(of_videos):
+            raise template_fault(conversation, "video", found, len(of_videos))
+        return of_images, of_videos
 
 
 def limited(preprocessing: Preprocessing, limits: MediaLimits) -> Preprocessing:

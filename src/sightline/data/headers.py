@@ -20,6 +20,8 @@ _SIDEWAYS = (5, 6, 7, 8)
 # Baseline, extended and progressive; the others are rare, or need checks of their own.
 _START_OF_FRAME = (0xC0, 0xC1, 0xC2)
 _OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+# What says nothing of the size: quantisation and Huffman tables, the JFIF header.
+_TABLES = frozenset((0xDB, 0xC4, 0xE0))
 _STANDALONE = (0x01, *range(0xD0, 0xD8))
 _METADATA_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"acTL")
 
@@ -60,6 +62,9 @@ def _jpeg_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
             position += 1 if marker == 0xFF else 2
             continue
         length = head[at + 2] << 8 | head[at + 3]
+        if marker in _TABLES and length >= 2:
+            position += 2 + length
+            continue
         if marker in _START_OF_FRAME:
             bits, height, width, num_components = struct.unpack_from(">BHHB", head, at + 4)
             if bits != 8 or num_components not in (1, 3) or not height or not width or size:

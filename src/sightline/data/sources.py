@@ -22,7 +22,7 @@ from sightline.data.rows import RawRow, RowSource, open_rows
 from sightline.errors import DataError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Parsed:
     """A sample of a row, or why there is none.
 
@@ -54,12 +54,17 @@ class SourceReader:
     media: MediaFolder
     structural_tokens: tuple[str, ...]
 
-    def parse(self, raw: RawRow) -> Iterator[Parsed]:
-        """The samples of a row: one, or as many as a packed row holds."""
+    def parse(self, raw: RawRow, found: SourceFormat | None = None) -> Iterator[Parsed]:
+        """The samples of a row: one, or as many as a packed row holds.
+
+        Args:
+            raw: The row.
+            found: What `format_of` said of it, where that is known.
+        """
         if raw.fault is not None:
             yield Parsed(origin=raw.origin, fault=raw.fault)
         elif not isinstance(raw.value, list) or self.shape.format not in (None, "official"):
-            yield self._parse(raw.value, raw.origin)
+            yield self._parse(raw.value, raw.origin, found)
         elif not raw.value:
             fault = raw.origin.error("the packed row holds no sample.", fix="Leave it out.")
             yield Parsed(origin=raw.origin, fault=fault)
@@ -98,12 +103,12 @@ class SourceReader:
         except DataError:
             return None
 
-    def _parse(self, value: object, origin: Origin) -> Parsed:
+    def _parse(self, value: object, origin: Origin, found: SourceFormat | None = None) -> Parsed:
         context = RowContext(
             origin=origin, media=self.media, structural_tokens=self.structural_tokens
         )
         try:
-            return Parsed(origin=origin, conversation=parse_row(value, context, self.shape))
+            return Parsed(origin=origin, conversation=parse_row(value, context, self.shape, found))
         except DataError as fault:
             return Parsed(origin=origin, fault=fault)
 

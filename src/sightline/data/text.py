@@ -11,6 +11,7 @@ from sightline.data.skeleton import SkeletonRenderer, chat_messages
 from sightline.errors import DataError
 from sightline.families import Tokens
 
+_MAX_SYSTEM_TURNS = 1024
 _ANSWER_HEADER = "assistant\n"
 
 
@@ -38,6 +39,12 @@ class TextEncoder:
         self._turn_start: int = self._tokenizer.convert_tokens_to_ids(tokens.turn_start)
         self._turn_end: int = self._tokenizer.convert_tokens_to_ids(tokens.turn_end)
         self._header: list[int] = self.ids(_ANSWER_HEADER)
+        self._system_start = f"{tokens.turn_start}system"
+        self._system_turns: dict[str, list[int]] = {}
+        closing = self._tokenizer.added_tokens_decoder.get(self._turn_end)
+        self._cuts_at_turn_end = closing is not None and not (
+            closing.lstrip or closing.rstrip or closing.single_word or closing.normalized
+        )
 
     def render(
         self,
@@ -66,9 +73,30 @@ class TextEncoder:
         backend = self._tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
+        cut = [self._after_system(text) for text in texts]
+        rests = [text[at:] for text, at in zip(texts, cut, strict=True)]
+        made = backend.encode_batch_fast(rests, add_special_tokens=False)
         return [
-            item.ids for item in backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            self._ids_of_system(text[:at]) + item.ids if at else item.ids
+            for text, at, item in zip(texts, cut, made, strict=True)
         ]
+
+    def _after_system(self, text: str) -> int:
+        """Where the system turn ends, which is the same in most conversations; 0 for none.
+
+        A tokenizer cuts at its own tokens first, so the ids of both sides are the ids of the whole.
+        """
+        if not self._cuts_at_turn_end or not text.startswith(self._system_start):
+            return 0
+        end = text.find(self._tokens.turn_end)
+        return 0 if end < 0 else end + len(self._tokens.turn_end)
+
+    def _ids_of_system(self, turn: str) -> list[int]:
+        if turn not in self._system_turns:
+            if len(self._system_turns) >= _MAX_SYSTEM_TURNS:
+                self._system_turns.clear()
+            self._system_turns[turn] = self.ids(turn)
+        return self._system_turns[turn]
 
     def answers(self, ids: list[int], conversation: Conversation) -> list[slice]:
         """The words of every trained answer and the token that closes its turn.

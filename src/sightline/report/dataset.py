@@ -25,6 +25,7 @@ def dataset_report(record: Mapping[str, Any]) -> RenderableType:
 def _sections(record: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(f"{record['family']}, {record['model']}", style="bold")
     yield Text(f"limit {record['max_length']:,} tokens, data {record['fingerprint']}")
+    yield Text(_machine(record["machine"]))
     yield _titled("Sources", _sources(record["sources"]))
     yield _titled("Tokens", _tokens(record))
     if record["keeps"]:
@@ -40,6 +41,13 @@ def _sections(record: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield Text(f"{kind[:-1]}: {line}", style=style)
     if not record["errors"] and not record["warnings"]:
         yield Text("nothing is wrong with the data.", style="green")
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    cores, workers = machine["cores"], machine["num_workers"]
+    has = f"{cores} {'core' if cores == 1 else 'cores'}", ", ".join(machine["gpus"]) or "no GPU"
+    does = machine["precision"], f"{workers} {'worker' if workers == 1 else 'workers'}"
+    return f"here {', '.join(has)}: {', '.join(does)}"
 
 
 def _titled(title: str, *parts: RenderableType) -> RenderableType:

@@ -74,7 +74,10 @@ def declared_shape(source: Source) -> DeclaredShape:
 
 
 def parse_row(
-    row: object, context: RowContext, shape: DeclaredShape = DeclaredShape()
+    row: object,
+    context: RowContext,
+    shape: DeclaredShape = DeclaredShape(),
+    found: SourceFormat | None = None,
 ) -> Conversation:
     """A row of a data file as a conversation.
 
@@ -82,11 +85,12 @@ def parse_row(
         row: What stands in the file.
         context: Where it stands, and what it is checked against.
         shape: What the source declares.
+        found: What ``detect_format`` says of the row, where that is known.
 
     Raises:
         DataError: The row is wrong; the message names file, line and field.
     """
-    declared = shape.format
+    declared = shape.format or found
     if not isinstance(row, dict) or declared is None:
         declared = detect_format(row, origin=context.origin)
     # detect_format refuses everything else.

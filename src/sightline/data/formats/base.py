@@ -28,7 +28,7 @@ UNREAD_TURN_FIELDS = {"tool_calls": "tool calls"}
 TRAINED_FIELDS = ("loss", "loss_scale", "weight")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class RowContext:
     """Where a row stands, and what its text and media are checked against.
 
@@ -195,7 +195,7 @@ def check_order(messages: Sequence[Message], context: RowContext) -> tuple[Messa
     Raises:
         DataError: The order is another one, or a turn is empty.
     """
-    order: list[Role] = ["user", "assistant"]
+    order: tuple[Role, Role] = ("user", "assistant")
     start = 1 if messages and messages[0].role == "system" else 0
     for index, message in enumerate(messages[start:]):
         expected = order[index % 2]

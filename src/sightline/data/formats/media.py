@@ -51,12 +51,6 @@ class MediaFile:
         """The bytes of the file."""
         return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
 
-    def open_header(self) -> BinaryIO:
-        """The bytes of the file for a read or two, which a buffer would only slow down."""
-        if self.content is not None:
-            return io.BytesIO(self.content)
-        return io.FileIO(self.path)  # pyright: ignore[reportReturnType] - a BinaryIO in all but name
-
     def error(self, what: str, *, fix: str, code: str = "media.damaged") -> MediaError:
         """An error about this file. ``what`` continues a sentence that begins with its path."""
         what = f"{self.path} {what}"

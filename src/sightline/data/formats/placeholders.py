@@ -13,7 +13,7 @@ from sightline.data.formats.media import MediaKind
 _PLACEHOLDER = re.compile("(<image>|<video>)")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Turn:
     """A turn before its placeholders are replaced.
 
@@ -32,7 +32,7 @@ class Turn:
     is_trained: bool = True
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class MediaList:
     """The files of one kind that a row lists.
 
@@ -152,7 +152,9 @@ def _refuse_placeholders_outside_user(turn: Turn, context: RowContext) -> None:
 
 
 def _check_count(turns: Sequence[Turn], files: MediaList, context: RowContext) -> None:
-    num_placeholders = sum(turn.text.count(files.placeholder) for turn in turns)
+    mark, num_placeholders = files.placeholder, 0
+    for turn in turns:
+        num_placeholders += turn.text.count(mark)
     num_files = len(files.written)
     if num_placeholders == num_files:
         return

@@ -141,7 +141,7 @@ def _index_chunk(state: _State, task: _Task) -> tuple[int, int]:
     return len(entries), len(entries)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Held:
     raw: RawRow
     parsed: Parsed
@@ -154,7 +154,8 @@ def _measured(state: _State, chunk: Chunk) -> Iterator[Entry]:
     for raw in state.reader.rows.read(chunk):
         name = state.reader.format_of(raw)
         held.extend(
-            _Held(raw=raw, parsed=parsed, format_name=name) for parsed in state.reader.parse(raw)
+            _Held(raw=raw, parsed=parsed, format_name=name)
+            for parsed in state.reader.parse(raw, name)
         )
         if len(held) >= _NUM_TOGETHER or _num_inline_bytes(held) > _MAX_INLINE_BYTES:
             yield from _entries(state, held)

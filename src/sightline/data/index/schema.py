@@ -64,6 +64,10 @@ SCHEMA = pa.schema(
 )
 
 
+_WORDS = (TextPart, ReferencePart)
+_NO_FAULT = (None, None, None, None)
+
+
 class Entry(NamedTuple):
     """One sample of the index; counts are 0 and the digest is empty where it has a fault.
 
@@ -123,25 +127,22 @@ def good_entry(
     measure: Measure, *, file: Path, offset: int, num_bytes: int, format_name: str | None
 ) -> Entry:
     """The row of a sample that can be used."""
-    place = _place(measure.conversation.origin, file)
     media = [_medium(image, False) for image in measure.images]
     media += [_medium(video, True) for video in measure.videos]
+    # In the order of the fields: names would take longer than the rest.
     return Entry(
-        **place,
-        offset=offset,
-        num_bytes=num_bytes,
-        format=format_name,
-        num_text_tokens=measure.num_text_tokens,
-        num_image_tokens=measure.num_image_tokens,
-        num_video_tokens=measure.num_video_tokens,
-        num_supervised_tokens=measure.num_supervised_tokens,
-        num_turns=len(measure.conversation.messages),
-        media=media,
-        digest=digest_of(measure.conversation),
-        code=None,
-        what=None,
-        field=None,
-        fix=None,
+        *_place(measure.conversation.origin, file),
+        offset,
+        num_bytes,
+        format_name,
+        measure.num_text_tokens,
+        measure.num_image_tokens,
+        measure.num_video_tokens,
+        measure.num_supervised_tokens,
+        len(measure.conversation.messages),
+        media,
+        digest_of(measure.conversation),
+        *_NO_FAULT,
     )
 
 
@@ -156,10 +157,10 @@ def bad_entry(
 ) -> Entry:
     """The row of a sample that cannot be used."""
     return Entry(
-        **_place(origin, file),
-        offset=offset,
-        num_bytes=num_bytes,
-        format=format_name,
+        *_place(origin, file),
+        offset,
+        num_bytes,
+        format_name,
         num_text_tokens=0,
         num_image_tokens=0,
         num_video_tokens=0,
@@ -191,40 +192,39 @@ def entries_of(batch: pa.RecordBatch) -> Iterator[Entry]:
 
 def digest_of(conversation: Conversation) -> bytes:
     """The same for conversations that say the same about the same files."""
-    digest = hashlib.blake2b(digest_size=16)
-    for message in conversation.messages:
-        digest.update(f"\0{message.role}".encode())
-        for part in message.parts:
-            digest.update(b"\0" + _said(part))
-    return digest.digest()
+    said = [
+        piece
+        for message in conversation.messages
+        for piece in (message.role.encode(), *map(_said, message.parts))
+    ]
+    return hashlib.blake2b(b"\0".join(said), digest_size=16).digest()
 
 
 def _said(part: Part) -> bytes:
-    if isinstance(part, TextPart | ReferencePart):
+    if isinstance(part, _WORDS):
         return part.text.encode("utf-8", "surrogateescape")
     if isinstance(part, BoxPart):
         return f"{part.numbers} {part.space} {part.image}".encode()
     return part.content or os.fsencode(part.path)
 
 
-def _place(origin: Origin, file: Path) -> dict[str, Any]:
-    return {
-        "line": origin.line,
-        "row": origin.index,
-        "part": origin.part,
-        "file": None if origin.file is file or origin.file == file else str(origin.file),
-        "place": origin.place,
-    }
+def _place(
+    origin: Origin, file: Path
+) -> tuple[int | None, int, int | None, str | None, str | None]:
+    """The first fields of an entry."""
+    other = None if origin.file is file or origin.file == file else str(origin.file)
+    return origin.line, origin.index, origin.part, other, origin.place
 
 
 def _medium(planned: PlannedImage | PlannedVideo, is_video: bool) -> dict[str, Any]:
     t, h, w = planned.grid_thw
+    path = str(planned.part.path)
     num_bytes, mtime_ns = None, None
     if planned.part.content is None:
-        num_bytes, mtime_ns = stamp_of_medium(str(planned.part.path))
+        num_bytes, mtime_ns = stamp_of_medium(path)
     return {
         "is_video": is_video,
-        "path": _printable(str(planned.part.path)),
+        "path": path if path.isascii() else _printable(path),
         "height": planned.height,
         "width": planned.width,
         "t": t,

@@ -12,7 +12,7 @@ from sightline.data.conversation import Origin
 from sightline.errors import DataError
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class RawRow:
     """A row before it is parsed.
 
