@@ -91,11 +91,11 @@ def test_an_interrupted_pass_goes_on(path: Path, checkpoint, monkeypatch) -> Non
     real = SourceReader.parse
     seen: list[int] = []
 
-    def parse(self, raw):
+    def parse(self, raw, found=None):
         seen.append(raw.origin.line)
         if raw.origin.line == 25:
             raise KeyboardInterrupt
-        return real(self, raw)
+        return real(self, raw, found)
 
     monkeypatch.setattr(SourceReader, "parse", parse)
     with pytest.raises(KeyboardInterrupt):

@@ -24,7 +24,12 @@ DIRECTIONS: dict[str, tuple[int, int]] = {
     "down": (0, 1),
 }
 # MPEG-4 part 2 is in every FFmpeg; H.264 is in the wheels of PyAV and not in every other build.
-CODECS = {"libx264": {"crf": "16", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
+# Without mbtree: for pictures this small, x264 reads memory there that nobody wrote, and the same
+# frames become other files.
+CODECS = {
+    "libx264": {"crf": "16", "preset": "veryfast", "x264-params": "mbtree=0"},
+    "mpeg4": {"qscale": "3"},
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,22 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> 
     assert one == two
     assert one.keys() == three.keys()
     assert all(one[name] != three[name] for name in one)
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from sightline.data.shapes import write_shapes
+write_shapes(Path(sys.argv[1]), seed=4, num_videos=2, height=48, width=64, num_frames=6)
+"""
+
+
+def test_memory_that_nobody_wrote_does_not_reach_a_video(tmp_path: Path) -> None:
+    """The C library of Linux fills new memory with a number; other systems ignore the wish."""
+    for fill in ("85", "165"):
+        command = [sys.executable, "-c", MAKE, str(tmp_path / fill)]
+        subprocess.run(command, check=True, env={**os.environ, "MALLOC_PERTURB_": fill})
+    assert contents(tmp_path / "85") == contents(tmp_path / "165")
 
 
 def test_more_pictures_leave_the_first_ones_as_they_were(tmp_path: Path) -> None:
