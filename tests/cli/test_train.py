@@ -63,7 +63,7 @@ PLANS = {
 def test_every_plan_ends_with_a_certificate(
     plan: str, family: str, command, tmp_path: Path, shapes_folder: Path
 ) -> None:
-    from sightline.checks import verify_run
+    from sightline.checks.verify import verify_run
 
     config = _configuration(tmp_path, shapes_folder, model=f"tiny:{family}", tuning=PLANS[plan])
     trained = command("train", config, "--set", "verify.enabled=false")

@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from sightline.checks import Finding, answers, logits, verdict, verify_run
+from sightline.checks import answers, logits
 from sightline.checks.answers import flat_positions
 from sightline.checks.context import VerifyContext
+from sightline.checks.finding import Finding, verdict
+from sightline.checks.verify import verify_run
 from sightline.cli.main import app
 from sightline.config import RunConfig, load_config
 from sightline.data import IGNORE_INDEX

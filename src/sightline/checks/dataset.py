@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
+from sightline.checks.suggestions import suggestions, warnings
 from sightline.config import RunConfig
 from sightline.data.index import num_cores
 from sightline.data.ledger import LedgerCounts, joined
 from sightline.data.statistics import (
-    Duplicates,
     SourceNumbers,
     duplicates,
-    image_tokens_at,
     overlap,
     percentiles,
     source_numbers,
 )
 from sightline.model import Checkpoint
 from sightline.preparation import PlannedData, PreparedData
-
-Weight = Literal["error", "warning"]
 
 KEEPS = (95, 99, 100)
 # Less than this share of its pixels and a picture shows something else.
@@ -62,23 +57,6 @@ TITLES = {
     "sample.wrong": "sample wrong",
     "source.changed": "source changed",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Suggestion:
-    """Something to change.
-
-    Attributes:
-        what: What to do, a sentence.
-        saves: What it saves, in words.
-        samples: Samples that it brings back.
-        tokens: Tokens that an epoch has fewer.
-    """
-
-    what: str
-    saves: str
-    samples: int = 0
-    tokens: int = 0
 
 
 def check_data(
@@ -142,12 +120,12 @@ def check_data(
     record["suggestions"] = [
         {"what": item.what, "saves": item.saves, "samples": item.samples, "tokens": item.tokens}
         for item in sorted(
-            _suggestions(config, checkpoint, train, record, twice, lengths),
+            suggestions(config, checkpoint, train, record, twice, lengths),
             key=lambda item: (item.samples, item.tokens),
             reverse=True,
         )
     ]
-    record["warnings"] = list(_warnings(config, record))
+    record["warnings"] = list(warnings(config, record))
     stops = config.data.on_bad == "stop" and record["fates"]["quarantined"]
     record["errors"] = (
         [f"data.on_bad is stop, and {record['fates']['quarantined']} samples cannot be used."]
@@ -182,7 +160,7 @@ def _keeps(lengths: np.ndarray, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     vocabulary = int(checkpoint.config.text_config.vocab_size)
     rows = []
     for percent in KEEPS if len(lengths) else ():
-        length = int(np.percentile(lengths, percent, method="higher"))
+        length = int(np.percentile(lengths, percent, method="inverted_cdf"))
         kept = lengths[lengths <= length]
         rows.append(
             {
@@ -244,116 +222,3 @@ def _machine(config: RunConfig) -> dict[str, Any]:
         "precision": precision,
         "num_workers": config.training.num_workers,
     }
-
-
-def _suggestions(
-    config: RunConfig,
-    checkpoint: Checkpoint,
-    train: PlannedData,
-    record: dict[str, Any],
-    twice: Duplicates,
-    lengths: np.ndarray,
-) -> Iterator[Suggestion]:
-    for kind in record["faults"]:
-        if kind["code"] != "fit.dropped" and kind["examples"]:
-            first = kind["examples"][0]
-            yield Suggestion(
-                what=f"{kind['title']}: {first['fix'] or first['what']}",
-                saves=f"{kind['samples']:,} samples",
-                samples=kind["samples"],
-            )
-    over = int((lengths > record["max_length"]).sum())
-    lost = record["fates"]["dropped"]
-    if lost or record["answers_lost"]:
-        whole = next(row for row in record["keeps"] if row["percent"] == 100)
-        best = whole if whole["fits_model"] else next(iter(record["keeps"]))
-        if best["max_length"] > record["max_length"] and best["fits_model"]:
-            yield Suggestion(
-                what=f"data.max_length: {best['max_length']} keeps {best['percent']} % whole.",
-                saves=f"{over:,} samples whole, {record['answers_lost']:,} answers",
-                samples=max(lost, 1),
-            )
-    yield from _fewer_pixels(config, checkpoint, train, record)
-    yield from _same_size_for_all(train, record)
-    if twice.num_extra:
-        yield Suggestion(
-            what=f"{twice.num_extra:,} samples repeat another one: {twice.examples[0][1]} is "
-            f"{twice.examples[0][0]}. Take them out, or set weight if it is meant.",
-            saves=f"{twice.num_tokens:,} tokens",
-            tokens=twice.num_tokens,
-        )
-    machine = record["machine"]
-    has_media = record["tokens"]["image"] + record["tokens"]["video"] > 0
-    if has_media and machine["num_workers"] == 0 and machine["cores"] > 1:
-        workers = min(machine["cores"] - 1, 8)
-        yield Suggestion(
-            what=f"training.num_workers: {workers} decodes pictures beside the training.",
-            saves="waiting for pictures",
-        )
-    if config.training.precision == "bf16" and not machine["gpus"]:
-        yield Suggestion(
-            what="training.precision: fp32. There is no GPU here, and bf16 on a CPU is slow.",
-            saves="time",
-        )
-
-
-def _fewer_pixels(
-    config: RunConfig, checkpoint: Checkpoint, train: PlannedData, record: dict[str, Any]
-) -> Iterator[Suggestion]:
-    tokens = record["tokens"]
-    everything = tokens["text"] + tokens["image"] + tokens["video"]
-    if tokens["image"] < 0.5 * everything:
-        return
-    budget = checkpoint.preprocessing.image_budget
-    half = max(budget.max_pixels // 2, budget.min_pixels)
-    now, later = image_tokens_at(train.files, checkpoint.preprocessing, half)
-    if now - later > 0.1 * everything:
-        yield Suggestion(
-            what=f"data.images.max_pixels: {half} instead of {budget.max_pixels}, if pictures may "
-            "lose detail.",
-            saves=f"{now - later:,} tokens ({(now - later) / everything:.0%})",
-            tokens=now - later,
-        )
-
-
-def _same_size_for_all(train: PlannedData, record: dict[str, Any]) -> Iterator[Suggestion]:
-    """What trains on fewer pixels than a served picture has may not be known at full size."""
-    num_shrunk = record["policies"].get("shrink", 0)
-    limits = train.samples.column("image_max_pixels").astype(np.float64)
-    if num_shrunk and not np.isnan(limits).all():
-        yield Suggestion(
-            what=f"data.images.max_pixels: {int(np.nanmin(limits))} shrinks all pictures, and is "
-            "saved with the model: it is then served pictures of the size that it trained on.",
-            saves=f"{num_shrunk:,} samples at a size of their own",
-        )
-
-
-def _warnings(config: RunConfig, record: dict[str, Any]) -> Iterator[str]:
-    fates = record["fates"]
-    if fates["quarantined"]:
-        yield f"{fates['quarantined']:,} of {record['samples']:,} samples cannot be used."
-    if fates["dropped"]:
-        yield f"{fates['dropped']:,} samples are dropped: they do not fit max_length."
-    if record["answers_lost"]:
-        yield f"{record['answers_lost']:,} answers are lost to max_length."
-    shrunk = record["shrunk_to"]
-    if shrunk and shrunk["below_a_quarter"]:
-        yield (
-            f"{shrunk['below_a_quarter']:,} samples keep less than a quarter of their pixels, the "
-            f"smallest {shrunk['smallest']:.0%}."
-        )
-    if record["duplicates"]["extra"]:
-        yield f"{record['duplicates']['extra']:,} samples repeat another one."
-    if record["eval"] and record["eval"]["also_in_train"]:
-        yield f"{record['eval']['also_in_train']:,} samples of data.eval stand in data.train too."
-    for source in record["sources"]:
-        if len(source["formats"]) > 1:
-            shapes = ", ".join(sorted(source["formats"]))
-            yield f"{source['source']} mixes shapes: {shapes}."
-    if config.training.precision == "bf16" and not record["machine"]["gpus"]:
-        yield "training.precision is bf16, and this machine has no GPU."
-
-
-def sources_by_length(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
-    """The sources, the longest samples first."""
-    return sorted(record["sources"], key=lambda source: -source["lengths"].get("max", 0))

@@ -28,7 +28,7 @@ def check_command(
         from sightline.model import open_checkpoint, resolve_model
         from sightline.preparation import prepare_data
         from sightline.records import write_json
-        from sightline.report import dataset_report
+        from sightline.report.dataset import dataset_report
 
         console = make_console(stderr=as_json)
         folder = output or Path(f"{config.output}.check")

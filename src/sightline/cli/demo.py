@@ -21,7 +21,8 @@ from sightline.data.shapes import write_shapes
 from sightline.errors import RunError
 from sightline.families import TRAINABLE_FAMILIES
 from sightline.records import RunDirectory, read_json, write_text
-from sightline.report import demo_table, render_demo
+from sightline.report.demo import render_demo
+from sightline.report.terminal import demo_table
 
 NUM_PICTURES = 4
 LOSS_LIMIT = 1e-3

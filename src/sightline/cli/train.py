@@ -13,7 +13,9 @@ from rich.status import Status
 from sightline.cli.console import make_console, quiet_libraries, user_errors
 from sightline.config import load_config
 from sightline.records import RunDirectory
-from sightline.report import plan_table, plot_loss, render_run
+from sightline.report.page import render_run
+from sightline.report.plots import plot_loss
+from sightline.report.terminal import plan_table
 
 
 class TerminalObserver:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sightline.cli.console import EXIT_NOT_PROVEN, make_console, quiet_libraries, user_errors
 from sightline.records import RunDirectory, read_json
-from sightline.report import certificate_table, render_run
+from sightline.report.page import render_run
+from sightline.report.terminal import certificate_table
 
 
 def verify_command(directory: Path, *, control: bool) -> int:
@@ -15,7 +16,8 @@ def verify_command(directory: Path, *, control: bool) -> int:
     with user_errors():
         run = RunDirectory.open(directory)
         quiet_libraries()
-        from sightline.checks import Finding, verdict, verify_run
+        from sightline.checks.finding import Finding, verdict
+        from sightline.checks.verify import verify_run
 
         with console.status("loading the exported model afresh") as status:
 

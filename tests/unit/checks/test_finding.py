@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sightline.checks import Finding, verdict
+from sightline.checks.finding import Finding, verdict
 
 
 def _finding(holds: bool | None) -> Finding:

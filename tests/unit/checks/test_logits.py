@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.checks import Finding
 from sightline.checks.context import VerifyContext
+from sightline.checks.finding import Finding
 from sightline.checks.logits import Gap, _finding, gap_between
 from sightline.config import RunConfig
 from sightline.evaluation import Probe, ProbeSample

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sightline.report import render_demo, render_run
+from sightline.report.demo import render_demo
+from sightline.report.page import render_run
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 

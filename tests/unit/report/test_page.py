@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import RunError
-from sightline.report import render_run
+from sightline.report.page import render_run
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 

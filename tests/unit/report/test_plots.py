@@ -7,9 +7,8 @@ from typing import Any
 
 from PIL import Image
 
-from sightline.report import plot_loss
 from sightline.report.curves import read_curve
-from sightline.report.plots import draw_curve
+from sightline.report.plots import draw_curve, plot_loss
 
 
 def test_picture_is_1400_by_700(tmp_path: Path, maker: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sightline.report import certificate_table, demo_table, plan_table
+from sightline.report.terminal import certificate_table, demo_table, plan_table
 
 
 def _lines(table: Table) -> list[str]:
