@@ -140,7 +140,7 @@ def test_xmp_is_left_to_pillow() -> None:
         b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
     )
     content = with_segments(saved(picture(), "JPEG"), segment(0xE1, xmp))
-    assert reference(content) == (50, 30)
+    # Whether XMP turns the picture depends on the release of Pillow.
     assert size_of(content) is None
 
 
