@@ -213,6 +213,30 @@ def test_media_keep_their_share_and_the_text_gives_way(opened, pictures, family)
     assert piece.measure.num_vision_tokens == kept[0.4][0]
 
 
+def test_why_a_sample_is_dropped_follows_from_what_was_tried(opened, pictures) -> None:
+    _, encoder = opened["qwen2_5_vl"]
+    turns = [([3], 2, 2, True, False), ([1], 40, 40, True, False)]
+    conversation = conversation_of(turns, pictures, system=False)
+    measure = encoder.measure(conversation)
+    last = encoder.measure(cut(conversation, Turns(start=2, stop=4)))
+    alone = f"its last question and answer alone take {last.num_tokens}"
+
+    def reason(*policies) -> str:
+        rules = FitRules(max_length=60, policies=(*policies, "drop"), vision_share=0.5)
+        fitted = fit(conversation, measure, encoder, rules)
+        assert fitted.pieces == ()
+        return fitted.reason
+
+    assert reason().endswith("data.fit names nothing that would make it shorter")
+    assert reason("shrink").endswith(
+        f"its text alone takes {measure.num_text_tokens}; media at min_pixels do not bring it "
+        "under either"
+    )
+    assert alone in reason("trim")
+    assert "min_pixels" not in reason("trim")
+    assert alone in reason("shrink", "split", "trim")
+
+
 def test_a_box_keeps_its_image_and_moves_with_it(opened, pictures) -> None:
     _, encoder = opened["qwen2_5_vl"]
     turns = [([3], 2, 2, True, False), ([1], 2, 2, True, True)]

@@ -129,21 +129,22 @@ def warnings(config: RunConfig, record: dict[str, Any]) -> Iterator[str]:
     """What is worth a look before training, one sentence each."""
     fates = record["fates"]
     if fates["quarantined"]:
-        yield f"{fates['quarantined']:,} of {record['samples']:,} samples cannot be used."
+        yield f"samples that cannot be used: {fates['quarantined']:,} of {record['samples']:,}."
     if fates["dropped"]:
-        yield f"{fates['dropped']:,} samples are dropped: they do not fit max_length."
+        yield f"samples dropped because they do not fit max_length: {fates['dropped']:,}."
     if record["answers_lost"]:
-        yield f"{record['answers_lost']:,} answers are lost to max_length."
+        yield f"answers lost to max_length: {record['answers_lost']:,}."
     shrunk = record["shrunk_to"]
     if shrunk and shrunk["below_a_quarter"]:
         yield (
-            f"{shrunk['below_a_quarter']:,} samples keep less than a quarter of their pixels, the "
-            f"smallest {shrunk['smallest']:.0%}."
+            "samples that keep less than a quarter of their pixels: "
+            f"{shrunk['below_a_quarter']:,}, the smallest {shrunk['smallest']:.0%}."
         )
     if record["duplicates"]["extra"]:
-        yield f"{record['duplicates']['extra']:,} samples repeat another one."
-    if record["eval"] and record["eval"]["also_in_train"]:
-        yield f"{record['eval']['also_in_train']:,} samples of data.eval stand in data.train too."
+        yield f"samples that repeat another one: {record['duplicates']['extra']:,}."
+    shared = record["eval"]["also_in_train"] if record["eval"] else 0
+    if shared:
+        yield f"samples of data.eval that stand in data.train too: {shared:,}."
     for source in record["sources"]:
         if len(source["formats"]) > 1:
             shapes = ", ".join(sorted(source["formats"]))

@@ -40,7 +40,7 @@ def small(
     monkeypatch: pytest.MonkeyPatch, window: int, chunk: int, unsure: int | None = None
 ) -> None:
     monkeypatch.setattr(jsonlist, "_WINDOW_NUM_BYTES", window)
-    monkeypatch.setattr(jsonlist, "_CHUNK_NUM_BYTES", chunk)
+    monkeypatch.setattr(jsonlist, "CHUNK_NUM_BYTES", chunk)
     if unsure is not None:
         monkeypatch.setattr(jsonlist, "_NUM_CHARS_UNSURE", unsure)
 

@@ -31,7 +31,7 @@ def row(number: int, image: str = "a.png") -> str:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Forty rows in chunks of about four."""
-    monkeypatch.setattr(jsonl, "_CHUNK_NUM_BYTES", len(row(0)) * 4)
+    monkeypatch.setattr(jsonl, "CHUNK_NUM_BYTES", len(row(0)) * 4)
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(map(row, range(40))))

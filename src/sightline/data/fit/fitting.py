@@ -223,11 +223,23 @@ def _num_answers(conversation: Conversation, ranges: Sequence[Turns]) -> int:
 def _why_not(
     conversation: Conversation, measure: Measure, encoder: Encoder, rules: FitRules
 ) -> str:
-    if not may_shrink(conversation, encoder):
-        return "boxes in its text are pixels of the resized picture, so it cannot be shrunk"
-    messages = turns_of(conversation)
-    if measure.num_text_tokens > rules.max_length:
-        return f"its text alone takes {measure.num_text_tokens}"
-    if len(messages) == 2:
-        return "one question and answer with all media at min_pixels are still too long"
-    return "its newest turns with their media at min_pixels are still too long"
+    """Why no policy helped, in the end of a sentence."""
+    tried = [policy for policy in rules.policies if policy != "drop"]
+    if not tried:
+        return "data.fit names nothing that would make it shorter"
+    why = []
+    if "trim" in tried or "split" in tried:
+        stop = len(turns_of(conversation))
+        last = encoder.measure(cut(conversation, Turns(start=stop - 2, stop=stop)))
+        why.append(
+            f"its last question and answer alone take {last.num_tokens}, "
+            f"{last.num_vision_tokens} of them vision"
+        )
+    elif measure.num_text_tokens > rules.max_length:
+        why.append(f"its text alone takes {measure.num_text_tokens}")
+    if "shrink" in tried and measure.num_vision_tokens:
+        if not may_shrink(conversation, encoder):
+            why.append("boxes in its text are pixels of the resized picture, so it is not shrunk")
+        else:
+            why.append("media at min_pixels do not bring it under either")
+    return "; ".join(why) or "nothing of it can go"

@@ -11,6 +11,10 @@ from typing import Protocol
 from sightline.data.conversation import Origin
 from sightline.errors import DataError
 
+# Bytes of rows that one process reads at a time.
+CHUNK_NUM_BYTES = 512 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 @dataclass(kw_only=True, slots=True)
 class RawRow:
@@ -86,6 +90,26 @@ class RowSource(Protocol):
     def row(self, origin: Origin, offset: int, num_bytes: int) -> RawRow:
         """One row again, by the place at which it was found."""
         ...
+
+
+class JsonFile:
+    """What both kinds of JSON files share.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def file(self) -> Path:
+        """The file."""
+        return self._path
+
+    def stamp(self) -> str:
+        """Size and time of the file."""
+        return stamp_of(self._path)
 
 
 def digest_of(content: bytes) -> str:

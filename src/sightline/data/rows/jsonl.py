@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from sightline.data.conversation import Origin
-from sightline.data.rows.base import Chunk, RawRow, digest_of, stamp_of
+from sightline.data.rows.base import (
+    BYTE_ORDER_MARK,
+    CHUNK_NUM_BYTES,
+    Chunk,
+    JsonFile,
+    RawRow,
+    digest_of,
+    stamp_of,
+)
 from sightline.data.rows.decoding import DECODER, bad_byte, broken, unescaped
 from sightline.errors import DataError
 
-_CHUNK_NUM_BYTES = 512 * 1024
 # A line beyond this is no sample, and would not fit the memory of the machines that train.
 _MAX_LINE_NUM_BYTES = 256 * 1024 * 1024
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FIX = "Each line of a .jsonl file is one whole sample; a list is a .json file."
 
 
-class JsonLines:
-    """A ``.jsonl`` file.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def file(self) -> Path:
-        """The file."""
-        return self._path
-
-    def stamp(self) -> str:
-        """Size and time of the file."""
-        return stamp_of(self._path)
+class JsonLines(JsonFile):
+    """A ``.jsonl`` file."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Whole lines, about half a MiB of them at a time."""
@@ -44,7 +33,7 @@ class JsonLines:
         offset, line, index = 0, 1, 0
         try:
             with self._path.open("rb") as file:
-                while content := file.read(_CHUNK_NUM_BYTES):
+                while content := file.read(CHUNK_NUM_BYTES):
                     content += self._rest_of_line(file, line + content.count(b"\n"))
                     num_rows = sum(1 for text in content.split(b"\n") if text.strip())
                     yield Chunk(
@@ -102,7 +91,7 @@ class JsonLines:
         return rest
 
     def _row(self, raw: bytes, origin: Origin, offset: int) -> RawRow:
-        text = unescaped(raw.removeprefix(_BYTE_ORDER_MARK) if offset == 0 else raw)
+        text = unescaped(raw.removeprefix(BYTE_ORDER_MARK) if offset == 0 else raw)
         value, fault = None, bad_byte(text, origin)
         if fault is None:
             try:

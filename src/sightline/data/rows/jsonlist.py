@@ -10,20 +10,25 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from sightline.data.conversation import Origin
-from sightline.data.rows.base import Chunk, RawRow, digest_of, stamp_of
+from sightline.data.rows.base import (
+    BYTE_ORDER_MARK,
+    CHUNK_NUM_BYTES,
+    Chunk,
+    JsonFile,
+    RawRow,
+    digest_of,
+    stamp_of,
+)
 from sightline.data.rows.decoding import DECODER, bad_byte, broken, unescaped
 from sightline.errors import DataError
 
 _WINDOW_NUM_BYTES = 256 * 1024
-_CHUNK_NUM_BYTES = 512 * 1024
 _MAX_ROW_NUM_BYTES = 256 * 1024 * 1024
 # An error nearer to the end of the window may be the window's.
 _NUM_CHARS_UNSURE = 64
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FIX = "Mend the file there."
 
@@ -40,24 +45,8 @@ class _Found:
     fault: DataError | None = None
 
 
-class JsonList:
-    """A ``.json`` file.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def file(self) -> Path:
-        """The file."""
-        return self._path
-
-    def stamp(self) -> str:
-        """Size and time of the file."""
-        return stamp_of(self._path)
+class JsonList(JsonFile):
+    """A ``.json`` file."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Whole samples, about half a MiB of them at a time."""
@@ -75,7 +64,7 @@ class JsonList:
                         yield self._unread(found, index)
                         return
                     held.append(found)
-                    if found.offset + found.num_bytes - held[0].offset >= _CHUNK_NUM_BYTES:
+                    if found.offset + found.num_bytes - held[0].offset >= CHUNK_NUM_BYTES:
                         yield self._chunk(held, index)
                         index += len(held)
                         held = []
@@ -163,7 +152,7 @@ class JsonList:
 
     def _walk(self, file: BinaryIO) -> Iterator[_Found]:
         """All samples of the file."""
-        mark = _BYTE_ORDER_MARK if file.read(3) == _BYTE_ORDER_MARK else b""
+        mark = BYTE_ORDER_MARK if file.read(3) == BYTE_ORDER_MARK else b""
         file.seek(len(mark))
         window = _Window(file, len(mark), 1, None)
         window.skip_space()
