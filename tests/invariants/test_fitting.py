@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sightline.data import IGNORE_INDEX, Conversation, Encoder, ImagePart, Message, Origin, TextPart
+from sightline.data import (
+    IGNORE_INDEX,
+    Conversation,
+    Encoder,
+    ImagePart,
+    Measure,
+    Message,
+    Origin,
+    TextPart,
+)
 from sightline.data.conversation import BoxPart
 from sightline.data.fit import FitRules, Turns, cut, fit
 from sightline.geometry import image_grid_thw, resize_image
@@ -92,7 +101,7 @@ def conversation_of(turns: list, pictures: list[Path], *, system: bool) -> Conve
 
 @pytest.mark.parametrize("family", FAMILY_KEYS)
 @settings(
-    max_examples=120,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -100,17 +109,19 @@ def conversation_of(turns: list, pictures: list[Path], *, system: bool) -> Conve
 @given(
     turns=shapes(),
     system=st.booleans(),
-    max_length=st.integers(40, 900),
+    near=st.sampled_from(["anywhere", "a cut", "the text"]),
+    number=st.integers(0, 900),
     policies=st.lists(st.sampled_from(POLICIES[:3]), unique=True),
     drops=st.booleans(),
     share=st.floats(0.1, 0.9),
 )
 def test_what_is_kept_fits_and_is_whole(
-    opened, pictures, family, turns, system, max_length, policies, drops, share
+    opened, pictures, family, turns, system, near, number, policies, drops, share
 ) -> None:
     checkpoint, encoder = opened[family]
     conversation = conversation_of(turns, pictures, system=system)
     measure = encoder.measure(conversation)
+    max_length = limit_of(conversation, measure, encoder, near, number)
     rules = FitRules(
         max_length=max_length,
         policies=(*policies, *(["drop"] if drops else [])),
@@ -151,6 +162,20 @@ def test_what_is_kept_fits_and_is_whole(
             assert image.grid_thw == image_grid_thw(image.resized, pre.image_patching)
     if fitted.fault is None:
         assert kept_answers + fitted.num_answers_lost == num_trained
+
+
+def limit_of(
+    conversation: Conversation, measure: Measure, encoder: Encoder, near: str, number: int
+) -> int:
+    """A limit anywhere, or where one token decides: at a cut, or with the media nearly gone."""
+    if near == "the text":
+        return measure.num_text_tokens + number % 24
+    if near == "a cut":
+        stop = len(conversation.messages) - (conversation.messages[0].role == "system")
+        start = 2 * (number % (stop // 2))
+        part = encoder.measure(cut(conversation, Turns(start=start, stop=stop)))
+        return part.num_tokens - 2 + number // 7 % 4
+    return 40 + number
 
 
 def assert_whole(sample, checkpoint: Checkpoint, encoder: Encoder) -> None:
