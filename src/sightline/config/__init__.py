@@ -4,7 +4,7 @@ from sightline.config.data import DataConfig, ImageConfig, Policy, VideoConfig
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
 from sightline.config.schema import RunConfig
-from sightline.config.sources import Columns, Source, SourceFormat, Tags, Template
+from sightline.config.sources import Columns, Source, SourceFormat, Tags, Template, TextBoxes
 from sightline.config.training import TrainingConfig, VerifyConfig
 from sightline.config.tuning import LoraSettings, Mode, TuningConfig
 
@@ -21,6 +21,7 @@ __all__ = [
     "SourceFormat",
     "Tags",
     "Template",
+    "TextBoxes",
     "TrainingConfig",
     "TuningConfig",
     "VerifyConfig",

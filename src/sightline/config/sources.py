@@ -11,6 +11,8 @@ from sightline.config.base import ContradictionError, Section, key
 
 SourceFormat = Literal["official", "sharegpt", "alpaca", "openai", "swift", "coco", "yolo", "voc"]
 
+TextBoxes = Literal["pixels", "unit", "thousandths", "resized"]
+
 
 class Columns(Section):
     """Column names of ShareGPT and Alpaca rows, as LLaMA-Factory declares them."""
@@ -111,6 +113,12 @@ class Source(Section):
         None, "Column names of ShareGPT or Alpaca rows; null for the usual ones."
     )
     tags: Tags | None = key(None, "Names inside ShareGPT turns; null for the usual ones.")
+    text_boxes: TextBoxes | None = key(
+        None,
+        "What the numbers of boxes in the text mean (bbox_2d, point_2d, box tokens): pixels of the "
+        "file, unit (0 to 1), thousandths, or resized: pixels at the run's own size. They are then "
+        "written as the family writes them, and follow what is shrunk. null leaves them as text.",
+    )
     template: Template = key(Template(), "Words around the boxes of coco, yolo and voc.")
 
     @property

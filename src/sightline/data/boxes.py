@@ -15,6 +15,7 @@ from sightline.data.conversation import (
 )
 from sightline.data.media import PlannedImage
 from sightline.families import TrainableFamily
+from sightline.geometry import Preprocessing, resize_image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,14 +47,18 @@ def has_boxes(conversation: Conversation) -> bool:
 
 
 def write_boxes(
-    conversation: Conversation, images: Sequence[PlannedImage], writing: BoxWriting
+    conversation: Conversation,
+    images: Sequence[PlannedImage],
+    writing: BoxWriting,
+    preprocessing: Preprocessing,
 ) -> Conversation:
     """The conversation with its boxes as text, each by the size at which its own image is seen.
 
     Args:
         conversation: The parsed sample.
-        images: Its images, planned.
+        images: Its images, planned at the size at which they are seen.
         writing: How the family writes.
+        preprocessing: The run's own limits, whatever this sample is shrunk to.
 
     Raises:
         DataError: A box lies outside its picture, or its corners are out of order.
@@ -65,7 +70,9 @@ def write_boxes(
         parts: list[Part] = []
         for part in message.parts:
             if isinstance(part, BoxPart):
-                parts.append(TextPart(text=_written(part, images, writing, conversation)))
+                parts.append(
+                    TextPart(text=_written(part, images, writing, preprocessing, conversation))
+                )
             elif isinstance(part, ReferencePart):
                 parts.append(TextPart(text=_reference(part, writing)))
             else:
@@ -78,13 +85,14 @@ def _written(
     part: BoxPart,
     images: Sequence[PlannedImage],
     writing: BoxWriting,
+    preprocessing: Preprocessing,
     conversation: Conversation,
 ) -> str:
     image = images[part.image]
-    width, height = (1.0, 1.0) if part.space == "unit" else (image.width, image.height)
+    width, height = _sides(part, image, preprocessing)
     xs = [x / width for x in part.numbers[::2]]
     ys = [y / height for y in part.numbers[1::2]]
-    _refuse_damaged(part, xs, ys, image, conversation)
+    _refuse_damaged(part, xs, ys, image, (width, height), conversation)
     if writing.space == "thousandths":
         across, down = 1000, 1000
     else:
@@ -98,11 +106,24 @@ def _written(
     return f"<|box_start|>{','.join(corners)}<|box_end|>"
 
 
+def _sides(part: BoxPart, image: PlannedImage, preprocessing: Preprocessing) -> tuple[float, float]:
+    """Width and height of the picture in the space of the box."""
+    if part.space == "pixels":
+        return image.width, image.height
+    if part.space == "resized":
+        patching, budget = preprocessing.image_patching, preprocessing.image_budget
+        height, width = resize_image(image.height, image.width, patching, budget)
+        return width, height
+    side = 1.0 if part.space == "unit" else 1000.0
+    return side, side
+
+
 def _refuse_damaged(
     part: BoxPart,
     xs: Sequence[float],
     ys: Sequence[float],
     image: PlannedImage,
+    sides: tuple[float, float],
     conversation: Conversation,
 ) -> None:
     shown = ", ".join(f"{number:g}" for number in part.numbers)
@@ -112,9 +133,11 @@ def _refuse_damaged(
         all(-slack_x <= x <= 1 + slack_x for x in xs)
         and all(-slack_y <= y <= 1 + slack_y for y in ys)
     ):
-        unit = "0 to 1" if part.space == "unit" else f"{image.width} x {image.height} pixels"
+        goes_to = {"unit": "0 to 1", "thousandths": "0 to 1000"}.get(part.space)
+        resized = " when resized" if part.space == "resized" else ""
+        goes_to = goes_to or f"{sides[0]:g} x {sides[1]:g} pixels{resized}"
         raise conversation.origin.error(
-            f"the box [{shown}] lies outside its picture of {unit}.",
+            f"the box [{shown}] lies outside its picture of {goes_to}.",
             field=part.field,
             fix="Mend the box, or say in which space it is.",
             code="box.outside",

@@ -104,7 +104,9 @@ class BoxPart:
 
     Attributes:
         numbers: x1, y1, x2, y2, or x, y.
-        space: ``pixels`` of the image file as shown, or ``unit``: 0 to 1 of each side.
+        space: ``pixels`` of the image file as shown, ``unit``: 0 to 1 of each side,
+            ``thousandths`` of each side, or ``resized``: pixels of the image at the size that the
+            run's own limits give it.
         image: 0-based index among the images of the conversation.
         field: Path of the field that holds it: ``objects.bbox[0]``.
         bare: Whether the box is written as a plain list of numbers in every family, because it
@@ -112,7 +114,7 @@ class BoxPart:
     """
 
     numbers: tuple[float, ...]
-    space: Literal["pixels", "unit"]
+    space: Literal["pixels", "unit", "thousandths", "resized"]
     image: int
     field: str
     bare: bool = False

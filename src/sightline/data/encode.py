@@ -186,7 +186,7 @@ class Encoder:
         for index, conversation in enumerate(conversations):
             try:
                 images, videos = plan_media(conversation, preprocessing)
-                written = write_boxes(conversation, images, self._boxes)
+                written = write_boxes(conversation, images, self._boxes, self._preprocessing)
                 texts.append(self._text.render(written, videos))
                 waiting.append((index, written, images, videos))
             except DataError as fault:
@@ -235,7 +235,7 @@ class Encoder:
         self, conversation: Conversation, limits: MediaLimits, *, generation_prompt: bool
     ) -> EncodedSample:
         images, videos = plan_media(conversation, self.limited(limits))
-        conversation = write_boxes(conversation, images, self._boxes)
+        conversation = write_boxes(conversation, images, self._boxes, self._preprocessing)
         text = self._text.render(conversation, videos, generation_prompt=generation_prompt)
         listed = self._text.ids(text)
         ids = np.asarray(listed, dtype=np.int64)

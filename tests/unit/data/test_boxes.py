@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,9 @@ from sightline.families import trainable_family_of
 TOKENS = BoxWriting(space="thousandths", text="tokens")
 PIXELS = BoxWriting(space="resized_pixels", text="list")
 LIST = BoxWriting(space="thousandths", text="list")
+
+# Only boxes in the space of the resized picture look at the limits of the run.
+UNUSED: Any = None
 
 
 def picture(width: int, height: int, resized: tuple[int, int]) -> PlannedImage:
@@ -57,7 +61,7 @@ def answered(*parts: Part) -> Conversation:
 def written(
     writing: BoxWriting, *parts: Part, images: tuple[PlannedImage, ...] = (WIDE, TALL)
 ) -> str:
-    return write_boxes(answered(*parts), images, writing).messages[1].text
+    return write_boxes(answered(*parts), images, writing, UNUSED).messages[1].text
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ def test_neighbouring_text_becomes_one_part_and_the_rest_stays() -> None:
     conversation = answered(
         TextPart(text="At "), box(0, 0), TextPart(text=" the "), ReferencePart(text="dog"), image
     )
-    done = write_boxes(conversation, [WIDE], LIST)
+    done = write_boxes(conversation, [WIDE], LIST, UNUSED)
     assert done.messages[1] == Message(
         role="assistant",
         parts=(TextPart(text="At [0, 0] the dog"), image),
@@ -126,7 +130,7 @@ def test_neighbouring_text_becomes_one_part_and_the_rest_stays() -> None:
     assert done.messages[0] == conversation.messages[0]
     assert has_boxes(conversation)
     assert not has_boxes(done)
-    assert write_boxes(done, [], LIST) is done
+    assert write_boxes(done, [], LIST, UNUSED) is done
 
 
 @pytest.mark.parametrize(

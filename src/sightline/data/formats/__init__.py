@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
-from sightline.config import Source, SourceFormat, Template
+from sightline.config import Source, SourceFormat, Template, TextBoxes
 from sightline.data.conversation import Conversation
 from sightline.data.formats.alpaca import AlpacaShape, parse_alpaca
 from sightline.data.formats.base import (
@@ -21,6 +21,7 @@ from sightline.data.formats.official import parse_official
 from sightline.data.formats.openai import parse_openai
 from sightline.data.formats.sharegpt import ShareGptShape, guess_shape, parse_sharegpt
 from sightline.data.formats.swift import parse_swift
+from sightline.data.formats.text_boxes import lift_text_boxes
 
 __all__ = [
     "STRUCTURAL_TOKENS",
@@ -46,12 +47,14 @@ class DeclaredShape:
         sharegpt: Names of ShareGPT rows; None: the usual ones.
         alpaca: Names of Alpaca rows; None: the usual ones.
         template: The words around boxes.
+        text_boxes: What the numbers of boxes in the text mean; None: they are left as text.
     """
 
     format: SourceFormat | None = None
     sharegpt: ShareGptShape | None = None
     alpaca: AlpacaShape | None = None
     template: Template = field(default_factory=Template)
+    text_boxes: TextBoxes | None = None
 
 
 def declared_shape(source: Source) -> DeclaredShape:
@@ -60,17 +63,18 @@ def declared_shape(source: Source) -> DeclaredShape:
     What ``columns`` or ``tags`` leaves out does not exist; the usual names hold only where the
     whole of it is missing. This is LLaMA-Factory's rule.
     """
+    others: dict[str, Any] = {"template": source.template, "text_boxes": source.text_boxes}
     if source.columns is None and source.tags is None:
-        return DeclaredShape(format=source.format, template=source.template)
+        return DeclaredShape(format=source.format, **others)
     columns = {} if source.columns is None else source.columns.model_dump()
     tags = {} if source.tags is None else source.tags.model_dump()
     if source.format == "alpaca":
         names = {name: columns.get(name) for name in AlpacaShape.__dataclass_fields__}
         shape = AlpacaShape(**names) if columns else AlpacaShape()
-        return DeclaredShape(format="alpaca", alpaca=shape, template=source.template)
+        return DeclaredShape(format="alpaca", alpaca=shape, **others)
     own = ("messages", "images", "videos", "system")
     shape = ShareGptShape(**{name: columns[name] for name in own if name in columns}, **tags)
-    return DeclaredShape(format="sharegpt", sharegpt=shape, template=source.template)
+    return DeclaredShape(format="sharegpt", sharegpt=shape, **others)
 
 
 def parse_row(
@@ -112,4 +116,6 @@ def parse_row(
         messages = parse_grounding(row, shape.template, context)
     else:
         assert_never(declared)
+    if shape.text_boxes is not None:
+        messages = lift_text_boxes(messages, shape.text_boxes, context)
     return Conversation(messages=messages, origin=context.origin)
