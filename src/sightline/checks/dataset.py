@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sightline.checks.box_spaces import BoxSpaces, told_spaces, warning_of
 from sightline.checks.suggestions import suggestions, warnings
 from sightline.config import RunConfig
 from sightline.data.index import num_cores
@@ -100,6 +101,10 @@ def check_data(
         },
         "answers_lost": counts.answers_lost,
         "shrunk_to": _strongest_shrink(train),
+        "boxes": [
+            _boxes(told_spaces(_files_of(train, n), checkpoint.preprocessing), checkpoint)
+            for n in range(len(train.sources))
+        ],
         "tokens": {
             kind: sum(numbers.tokens.get(kind, 0) for numbers in per_source)
             for kind in ("text", "image", "video", "supervised")
@@ -152,6 +157,21 @@ def _source_record(data: PlannedData, number: int, numbers: SourceNumbers) -> di
         "tokens": numbers.tokens,
         "weight": source.weight,
         "lengths": numbers.percentiles(),
+    }
+
+
+def _boxes(spaces: BoxSpaces | None, checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What the boxes in the text of a source say of the space they are in."""
+    if spaces is None:
+        return None
+    return {
+        "boxes": spaces.num_boxes,
+        "found": list(spaces.found),
+        "evidence": {
+            one.space: {"inside": round(one.inside, 4), "reach": round(one.reach, 4)}
+            for one in spaces.evidence
+        },
+        "warning": warning_of(spaces, checkpoint.family),
     }
 
 

@@ -145,7 +145,9 @@ def warnings(config: RunConfig, record: dict[str, Any]) -> Iterator[str]:
     shared = record["eval"]["also_in_train"] if record["eval"] else 0
     if shared:
         yield f"samples of data.eval that stand in data.train too: {shared:,}."
-    for source in record["sources"]:
+    for source, boxes in zip(record["sources"], record["boxes"], strict=True):
+        if boxes and boxes["warning"]:
+            yield f"{source['source']}: {boxes['warning']}"
         if len(source["formats"]) > 1:
             shapes = ", ".join(sorted(source["formats"]))
             yield f"{source['source']} mixes shapes: {shapes}."

@@ -1,6 +1,7 @@
 """One record per model family. The only room that knows a ``model_type``."""
 
 from sightline.families.record import (
+    BoxSpace,
     Family,
     Modules,
     RopeLayout,
@@ -18,6 +19,7 @@ from sightline.families.registry import (
 __all__ = [
     "FAMILIES",
     "TRAINABLE_FAMILIES",
+    "BoxSpace",
     "Family",
     "Modules",
     "RopeLayout",

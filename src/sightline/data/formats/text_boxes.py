@@ -52,6 +52,23 @@ def lift_text_boxes(
     return tuple(lifted)
 
 
+def find_text_boxes(text: str) -> Iterator[tuple[float, ...]]:
+    """The numbers of every box and point of a text: x1, y1, x2, y2, or x, y.
+
+    >>> list(find_text_boxes('{"bbox_2d": [1, 2, 3.5, 4]}, <|box_start|>(5,6)<|box_end|>'))
+    [(1.0, 2.0, 3.5, 4.0), (5.0, 6.0)]
+    """
+    for found in _BOX.finditer(text):
+        numbers = _numbers_of(found)
+        if len(numbers) in (2, 4):
+            yield numbers
+
+
+def _numbers_of(found: re.Match[str]) -> tuple[float, ...]:
+    written = found["list"] or found["tokens"]
+    return tuple(float(number) for number in re.findall(_NUMBER, written))
+
+
 def _lifted(
     message: Message, space: TextBoxes, asked_about: range, context: RowContext
 ) -> Iterator[Part]:
@@ -73,8 +90,8 @@ def _lifted(
 def _box(
     found: re.Match[str], space: TextBoxes, asked_about: range, field: str, context: RowContext
 ) -> BoxPart:
-    written = found["list"] or found["tokens"].removeprefix("<|box_start|>")
-    numbers = tuple(float(number) for number in re.findall(_NUMBER, written))
+    written = found["list"] or found["tokens"]
+    numbers = _numbers_of(found)
     wanted = _NUM_NUMBERS.get(found["name"] or "")
     if wanted is not None and len(numbers) != wanted:
         raise context.error(
