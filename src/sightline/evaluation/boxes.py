@@ -13,6 +13,14 @@ from sightline.geometry import Box, BoxFrame, to_file_pixels
 _LARGEST_SIDE = 1e9
 # The innermost objects: whatever stands around them, finished or cut, does not matter.
 _OBJECT = re.compile(r"\{[^{}]*\}")
+# A name holds for the boxes behind it. Numbers of more digits are no sides.
+_SIDE = r"-?\d{1,10}(?:\.\d{1,10})?"
+_PAIR = rf"\(\s*({_SIDE})\s*,\s*({_SIDE})\s*\)"
+_TOKENS = re.compile(
+    r"<\|object_ref_start\|>(?P<label>.*?)<\|object_ref_end\|>"
+    rf"|<\|box_start\|>\s*{_PAIR}\s*,\s*{_PAIR}\s*<\|box_end\|>",
+    flags=re.DOTALL,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,22 +37,32 @@ class LabelledBox:
 
 
 def find_boxes(text: str) -> list[LabelledBox]:
-    """Boxes written as JSON objects with ``bbox_2d``, in the space they were written in.
+    """Boxes of an answer, in the space they were written in and in their order.
 
-    Broken JSON around an object does not hide the object: an answer that was cut still shows
-    the boxes it had finished.
+    Two forms are read: JSON objects with ``bbox_2d``, and Qwen2-VL's own tokens,
+    ``<|object_ref_start|>cat<|object_ref_end|><|box_start|>(1,2),(3,4)<|box_end|>``. Broken JSON
+    around an object does not hide the object: an answer that was cut still shows the boxes it had
+    finished.
 
     >>> find_boxes('[{"bbox_2d": [1, 2, 3, 4], "label": "cat"}]')
     [LabelledBox(label='cat', box=(1.0, 2.0, 3.0, 4.0))]
     """
-    found = []
+    found: list[tuple[int, LabelledBox]] = []
     for match in _OBJECT.finditer(text):
         item = _parse(match.group())
         box = _box(item.get("bbox_2d"))
         if box is not None:
-            label = item.get("label")
-            found.append(LabelledBox(label="" if label is None else str(label), box=box))
-    return found
+            label = "" if item.get("label") is None else str(item["label"])
+            found.append((match.start(), LabelledBox(label=label, box=box)))
+    label = ""
+    for match in _TOKENS.finditer(text):
+        if match["label"] is not None:
+            label = match["label"].strip()
+        else:
+            box = _box([float(side) for side in match.groups()[1:]])
+            if box is not None:
+                found.append((match.start(), LabelledBox(label=label, box=box)))
+    return [item for _, item in sorted(found, key=lambda pair: pair[0])]
 
 
 def boxes_in_file(text: str, frame: BoxFrame) -> list[dict[str, Any]]:

@@ -150,3 +150,22 @@ def test_what_is_in_the_space_of_the_family_stays_word_for_word(
         encoder = make_encoder(open_checkpoint(str(tiny_folder(family))))
         [conversation] = conversations(picture, [answer], space)
         assert encoder.encode(conversation).conversation.messages[1].text == answer
+
+
+def test_box_tokens_make_the_round_trip(tiny_folder: Callable[[str], Path], picture: Path) -> None:
+    """Into tokens where the family has them, from pixels of the file and back."""
+    checkpoint = open_checkpoint(str(tiny_folder("qwen2_vl")))
+    answer = "<|object_ref_start|>a star<|object_ref_end|><|box_start|>(64,48),(320,240)<|box_end|>"
+    [conversation] = conversations(picture, [answer], "pixels")
+    sample = make_encoder(checkpoint).encode(conversation)
+    text = sample.conversation.messages[1].text
+    assert text == answer.replace("(64,48),(320,240)", "(100,100),(500,500)")
+    height, width = sample.images[0].resized
+    frame = BoxFrame(
+        space="thousandths",
+        file_height=480,
+        file_width=640,
+        resized_height=height,
+        resized_width=width,
+    )
+    assert boxes_in_file(text, frame) == [{"label": "a star", "box": [64.0, 48.0, 320.0, 240.0]}]

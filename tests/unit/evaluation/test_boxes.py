@@ -30,6 +30,20 @@ def _found(text: str) -> list[tuple[str, tuple[float, float, float, float]]]:
         ),
         ('See [1]: {"bbox_2d": [1, 2, 3, 4], "label": "a"}', [("a", (1, 2, 3, 4))]),
         ('[{"bbox_2d": [4, 3, 2, 1], "label": "a"}]', [("a", (4, 3, 2, 1))]),
+        ("<|box_start|>(1,2),(3,4)<|box_end|>", [("", (1, 2, 3, 4))]),
+        (
+            "<|object_ref_start|>a cat<|object_ref_end|><|box_start|>(1, 2), (3, 4)<|box_end|>"
+            "<|box_start|>(5,6),(7,8)<|box_end|> and "
+            "<|object_ref_start|>a dog<|object_ref_end|><|box_start|>(9,8),(7,6)<|box_end|>",
+            [("a cat", (1, 2, 3, 4)), ("a cat", (5, 6, 7, 8)), ("a dog", (9, 8, 7, 6))],
+        ),
+        ("<|box_start|>(1,2),(3,4)<|box_end|><|box_start|>(5,6),(7", [("", (1, 2, 3, 4))]),
+        (
+            '<|box_start|>(1,2),(3,4)<|box_end|> {"bbox_2d": [5, 6, 7, 8], "label": "b"}',
+            [("", (1, 2, 3, 4)), ("b", (5, 6, 7, 8))],
+        ),
+        ("<|box_start|>(1,2)<|box_end|>", []),
+        (f"<|box_start|>({'9' * 400},2),(3,4)<|box_end|>", []),
     ],
 )
 def test_boxes_are_found(text: str, found: list) -> None:
