@@ -111,6 +111,14 @@ class JsonFile:
         """Size and time of the file."""
         return stamp_of(self._path)
 
+    def _unreadable(self, error: OSError) -> DataError:
+        what = f"the data file cannot be read: {error.strerror}."
+        return DataError(what, file=self._path, fix="Check the path of the data file.")
+
+    def _empty(self) -> DataError:
+        what = "the file holds no sample."
+        return DataError(what, file=self._path, fix="Check the path.", code="source.empty")
+
 
 def digest_of(content: bytes) -> str:
     """A short fingerprint of bytes."""

@@ -48,17 +48,9 @@ class JsonLines(JsonFile):
                     line += content.count(b"\n")
                     index += num_rows
         except OSError as error:
-            what = f"the data file cannot be read: {error.strerror}."
-            raise DataError(
-                what, file=self._path, fix="Check the path of the data file."
-            ) from error
+            raise self._unreadable(error) from error
         if index == 0:
-            raise DataError(
-                "the file holds no sample.",
-                file=self._path,
-                fix="Check the path.",
-                code="source.empty",
-            )
+            raise self._empty()
 
     def read(self, chunk: Chunk) -> Iterator[RawRow]:
         """The samples of the lines of a chunk."""

@@ -69,19 +69,11 @@ class JsonList(JsonFile):
                         index += len(held)
                         held = []
         except OSError as error:
-            what = f"the data file cannot be read: {error.strerror}."
-            raise DataError(
-                what, file=self._path, fix="Check the path of the data file."
-            ) from error
+            raise self._unreadable(error) from error
         if held:
             yield self._chunk(held, index)
         elif index == 0:
-            raise DataError(
-                "the file holds no sample.",
-                file=self._path,
-                fix="Check the path.",
-                code="source.empty",
-            )
+            raise self._empty()
 
     def read(self, chunk: Chunk) -> Iterator[RawRow]:
         """The samples of a chunk."""
