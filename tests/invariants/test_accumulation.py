@@ -7,7 +7,7 @@ import torch
 from transformers import Trainer
 
 from sightline.config import TrainingConfig
-from sightline.data import Collator, read_source
+from sightline.data import Collator, ProcessorPixels, read_source
 from sightline.model import follow_engine, load_weights, open_checkpoint
 from sightline.preparation import make_encoder
 from sightline.training.arguments import training_arguments
@@ -28,7 +28,7 @@ def bench(tiny_folder, shapes_folder):
     # Answers of unequal length: a mean of means would weigh their tokens differently.
     assert len({sample.num_supervised_tokens for sample in samples}) > 1
     collator = Collator(
-        processor=checkpoint.processor, rule=checkpoint.position_rule, pad_token_id=0
+        pixels=ProcessorPixels(checkpoint.processor), rule=checkpoint.position_rule, pad_token_id=0
     )
     return checkpoint, samples, collator
 

@@ -7,7 +7,16 @@ import copy
 import pytest
 import torch
 
-from sightline.data import Collator, Conversation, ImagePart, Message, Origin, TextPart, VideoPart
+from sightline.data import (
+    Collator,
+    Conversation,
+    ImagePart,
+    Message,
+    Origin,
+    ProcessorPixels,
+    TextPart,
+    VideoPart,
+)
 from sightline.errors import LayoutError
 from sightline.model import follow_engine, load_weights, open_checkpoint
 from sightline.positions import place_batch
@@ -55,7 +64,7 @@ class Bench:
 
     def batch(self, *kinds: str):
         collator = Collator(
-            processor=self.checkpoint.processor,
+            pixels=ProcessorPixels(self.checkpoint.processor),
             rule=self.rule,
             pad_token_id=0,
             padding_side="left",

@@ -12,7 +12,16 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from sightline.data import Collator, Conversation, ImagePart, Message, Origin, TextPart, VideoPart
+from sightline.data import (
+    Collator,
+    Conversation,
+    ImagePart,
+    Message,
+    Origin,
+    ProcessorPixels,
+    TextPart,
+    VideoPart,
+)
 from sightline.errors import LayoutError
 from sightline.model import follow_engine, load_weights, open_checkpoint
 from sightline.positions import get_rope_index, place_batch, placeholder_kinds
@@ -51,7 +60,10 @@ class Bench:
 
     def batch(self, *conversations, side="left", keep_positions=False):
         collator = Collator(
-            processor=self.checkpoint.processor, rule=self.rule, pad_token_id=0, padding_side=side
+            pixels=ProcessorPixels(self.checkpoint.processor),
+            rule=self.rule,
+            pad_token_id=0,
+            padding_side=side,
         )
         batch = collator([self.encoder.encode_prompt(each) for each in conversations])
         del batch["labels"]

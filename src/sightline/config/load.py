@@ -68,12 +68,13 @@ def _override(values: dict[str, Any], override: str, lines: Lines) -> None:
 
 
 def _resolved(config: RunConfig, folder: Path) -> RunConfig:
-    index = config.data.index_folder
+    index, cache = config.data.index_folder, config.data.patch_cache
     data = config.data.model_copy(
         update={
             "train": [_absolute(source, folder) for source in config.data.train],
             "eval": [_absolute(source, folder) for source in config.data.eval],
             "index_folder": None if index is None else str(_expanded(index)),
+            "patch_cache": None if cache is None else str(_expanded(cache)),
         }
     )
     return config.model_copy(

@@ -20,7 +20,14 @@ from sightline.data.encode import (
     limited,
 )
 from sightline.data.media import PlannedImage, PlannedVideo
-from sightline.data.pixels import load_pixels, video_metadata
+from sightline.data.pixels import (
+    LeanPixels,
+    PatchCache,
+    PixelLoader,
+    ProcessorPixels,
+    load_pixels,
+    video_metadata,
+)
 from sightline.data.skeleton import chat_messages
 from sightline.data.sources import read_source
 
@@ -32,13 +39,17 @@ __all__ = [
     "EncodedSample",
     "Encoder",
     "ImagePart",
+    "LeanPixels",
     "Measure",
     "MediaLimits",
     "Message",
     "Origin",
     "Part",
+    "PatchCache",
+    "PixelLoader",
     "PlannedImage",
     "PlannedVideo",
+    "ProcessorPixels",
     "TextPart",
     "VideoPart",
     "chat_messages",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from sightline.data.encode import IGNORE_INDEX, EncodedSample
-from sightline.data.pixels import load_pixels
+from sightline.data.pixels import PixelLoader
 from sightline.positions import PositionRule, place_layouts, refuse_misplaced
 
 _CONCATENATED = (
@@ -25,7 +25,7 @@ class Collator:
     """Pads samples to one batch, every tensor placed and labelled by its own layout.
 
     Args:
-        processor: The checkpoint's transformers processor.
+        pixels: Loads the pixels of a sample.
         rule: The checkpoint's position rule.
         pad_token_id: Id that fills the padding.
         padding_side: right for training, left for generation.
@@ -34,12 +34,12 @@ class Collator:
     def __init__(
         self,
         *,
-        processor: Any,
+        pixels: PixelLoader,
         rule: PositionRule,
         pad_token_id: int,
         padding_side: Literal["left", "right"] = "right",
     ) -> None:
-        self._processor = processor
+        self._pixels = pixels
         self._rule = rule
         self._pad_token_id = pad_token_id
         self._padding_side = padding_side
@@ -72,7 +72,7 @@ class Collator:
             input_ids[row, where] = sample.input_ids
             labels[row, where] = sample.labels
             mask[row, where] = 1
-            for key, tensor in load_pixels(sample, self._processor).items():
+            for key, tensor in self._pixels(sample).items():
                 pixels.setdefault(key, []).append(tensor)
         if self._rule.rope.temporal_rule != "seconds":
             # The classes of families that do not scale time refuse this argument.

@@ -25,6 +25,7 @@ QWEN2_VL = TrainableFamily(
     tokens=Tokens(),
     modules=Modules(
         vision="model.visual",
+        patch_embedding="model.visual.patch_embed",
         vision_blocks="model.visual.blocks",
         projectors=("model.visual.merger",),
         language="model.language_model",

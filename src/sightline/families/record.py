@@ -144,6 +144,8 @@ class Modules:
 
     Attributes:
         vision: The vision tower, projector included.
+        patch_embedding: What turns pixels into features, inside ``vision``; its convolution is
+            called ``proj``.
         vision_blocks: The list of vision blocks.
         projectors: What turns vision features into language features. These modules live inside
             ``vision``: freezing the tower by its name would freeze them too.
@@ -157,6 +159,7 @@ class Modules:
     """
 
     vision: str
+    patch_embedding: str
     vision_blocks: str
     projectors: tuple[str, ...]
     language: str

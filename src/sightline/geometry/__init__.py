@@ -3,11 +3,17 @@
 from sightline.geometry.boxes import Box, BoxFrame, from_file_pixels, to_file_pixels
 from sightline.geometry.frames import (
     FrameSampling,
+    FrameTimes,
+    TakenFrames,
     grid_timestamps,
     sample_frames,
     seconds_per_grid,
+    take_frames,
+    take_given,
 )
+from sightline.geometry.patches import image_patches, joined_patches, video_patches
 from sightline.geometry.preprocessing import Preprocessing
+from sightline.geometry.recipe import PixelRecipe, PixelRecipes, Resample
 from sightline.geometry.resize import (
     Patching,
     PixelBudget,
@@ -21,16 +27,26 @@ __all__ = [
     "Box",
     "BoxFrame",
     "FrameSampling",
+    "FrameTimes",
     "Patching",
     "PixelBudget",
+    "PixelRecipe",
+    "PixelRecipes",
     "Preprocessing",
+    "Resample",
+    "TakenFrames",
     "from_file_pixels",
     "grid_timestamps",
     "image_grid_thw",
+    "image_patches",
+    "joined_patches",
     "resize_image",
     "resize_video",
     "sample_frames",
     "seconds_per_grid",
+    "take_frames",
+    "take_given",
     "to_file_pixels",
     "video_grid_thw",
+    "video_patches",
 ]

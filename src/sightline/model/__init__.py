@@ -5,6 +5,12 @@ from sightline.model.export import merge, save_adapter, save_merged
 from sightline.model.fingerprint import differing, fingerprint, fingerprints
 from sightline.model.load import choose_dtype, load_weights, resolve_model, skeleton
 from sightline.model.positions import follow_engine
+from sightline.model.raw_pixels import (
+    normalised_patches,
+    patch_features,
+    take_processed_pixels,
+    take_raw_pixels,
+)
 from sightline.model.reference import ReferenceFamily, reference_family
 from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
 
@@ -20,10 +26,14 @@ __all__ = [
     "load_weights",
     "make_tiny_model",
     "merge",
+    "normalised_patches",
     "open_checkpoint",
+    "patch_features",
     "reference_family",
     "resolve_model",
     "save_adapter",
     "save_merged",
     "skeleton",
+    "take_processed_pixels",
+    "take_raw_pixels",
 ]

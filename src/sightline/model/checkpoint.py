@@ -11,7 +11,14 @@ from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 from sightline.config import DataConfig, ImageConfig, VideoConfig
 from sightline.errors import ConfigError, ModelError
 from sightline.families import TrainableFamily, trainable_family_of
-from sightline.geometry import FrameSampling, Patching, PixelBudget, Preprocessing
+from sightline.geometry import (
+    FrameSampling,
+    Patching,
+    PixelBudget,
+    PixelRecipes,
+    Preprocessing,
+)
+from sightline.model.recipe import read_recipes, why_no_recipe
 from sightline.positions import PositionRule, position_rule
 
 
@@ -26,6 +33,7 @@ class Checkpoint:
         processor: The transformers processor, its pixel budget and frame sampling set to the
             run's, so that what is saved with the model is what it was trained with.
         preprocessing: The same numbers as a record, for the arithmetic.
+        recipes: What the processor does to pixels; None where it does more than a recipe tells.
         position_rule: What the position engine needs.
         max_length: Longest sequence the language model was made for, tokens.
     """
@@ -35,6 +43,7 @@ class Checkpoint:
     config: PretrainedConfig
     processor: Any
     preprocessing: Preprocessing
+    recipes: PixelRecipes | None
     position_rule: PositionRule
     max_length: int
 
@@ -60,6 +69,7 @@ def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
         ) from error
     if data is not None:
         _apply_budget(processor, data)
+        _refuse_without_recipe(source, processor, data)
     rule = position_rule(config, source=source)
     _refuse_disagreement(source, config, processor, rule)
     return Checkpoint(
@@ -68,6 +78,7 @@ def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
         config=config,
         processor=processor,
         preprocessing=_preprocessing(processor, family),
+        recipes=read_recipes(processor),
         position_rule=rule,
         max_length=int(config.text_config.max_position_embeddings),
     )
@@ -107,6 +118,15 @@ def _apply_budget(processor: Any, data: DataConfig) -> None:
     # None means "not capped" today and "capped" in later releases: it is written down instead.
     if "cap_pixels_per_frame" in dir(video) and video.cap_pixels_per_frame is None:
         video.cap_pixels_per_frame = False
+
+
+def _refuse_without_recipe(source: str, processor: Any, data: DataConfig) -> None:
+    reason = why_no_recipe(processor)
+    if data.preparation == "lean" and reason is not None:
+        raise ConfigError(
+            f"data.preparation is lean, but the processor of {source} does more than that: "
+            f"{reason}.\nSet data.preparation to processor."
+        )
 
 
 def _budgeted(section: str, size: Any, limits: ImageConfig | VideoConfig) -> dict[str, int]:

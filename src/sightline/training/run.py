@@ -13,7 +13,7 @@ from transformers import PrinterCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from sightline.config import RunConfig, dump_config
-from sightline.data import Collator
+from sightline.data import Collator, PixelLoader
 from sightline.errors import RunError
 from sightline.evaluation import Probe, save_probe
 from sightline.model import (
@@ -28,6 +28,8 @@ from sightline.model import (
     save_adapter,
     save_merged,
     skeleton,
+    take_processed_pixels,
+    take_raw_pixels,
 )
 from sightline.preparation import PreparedData, data_record, make_encoder, prepare_data
 from sightline.records import (
@@ -38,6 +40,7 @@ from sightline.records import (
 )
 from sightline.training.arguments import training_arguments
 from sightline.training.callbacks import GradientWatch, MetricsWriter
+from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
 from sightline.training.probing import choose_probes, record_probes
 from sightline.training.trainer import SampleDataset, SightlineTrainer
 from sightline.tuning import (
@@ -120,8 +123,14 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = choose_dtype(config.training.precision, device)
     model = load_weights(checkpoint.source, dtype=dtype)
+    pixels, probe = make_pixels(config.data, checkpoint), None
+    if pixels.takes_raw:
+        assert checkpoint.recipes is not None
+        take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
+        probe = compare_preparations(data.train.samples, pixels, checkpoint, model)
     run = RunDirectory.open(output) if resume else RunDirectory.create(output, overwrite=overwrite)
-    return _Run(config, run, checkpoint, data, plan, observer).go(model, resume=resume)
+    work = _Run(config, run, checkpoint, data, plan, pixels, observer)
+    return work.go(model, probe, resume=resume)
 
 
 class _Run:
@@ -134,6 +143,7 @@ class _Run:
         checkpoint: Checkpoint,
         data: PreparedData,
         plan: TuningPlan,
+        pixels: PixelLoader,
         observer: Observer,
     ) -> None:
         self._config = config
@@ -141,14 +151,15 @@ class _Run:
         self._checkpoint = checkpoint
         self._data = data
         self._plan = plan
+        self._pixels = pixels
         self._observer = observer
         self._watch = GradientWatch()
 
-    def go(self, model: Any, *, resume: bool) -> TrainingResult:
+    def go(self, model: Any, probe: PixelProbe | None, *, resume: bool) -> TrainingResult:
         # Before adapters are initialised; the Trainer seeds only what comes after.
         set_seed(self._config.training.seed)
         self._dtype = model.dtype
-        self._write_inputs(resume)
+        self._write_inputs(resume, probe)
         plan, family = self._plan, self._checkpoint.family
         frozen = self._frozen(model)
         model = apply_plan(
@@ -176,7 +187,7 @@ class _Run:
             run=self._run, final_loss=float(losses[-1]), num_steps=steps, seconds=seconds
         )
 
-    def _write_inputs(self, resume: bool) -> None:
+    def _write_inputs(self, resume: bool, probe: PixelProbe | None) -> None:
         write_text(self._run.config, dump_config(self._config))
         if not resume:
             counts = self._data.train.write_ledger(self._run.ledger, self._run.quarantine)
@@ -186,6 +197,10 @@ class _Run:
             family=self._checkpoint.family.key,
             model=self._config.model,
             device="cuda" if torch.cuda.is_available() else "cpu",
+            preparation={
+                "kind": self._config.data.preparation,
+                "compared": probe.record() if probe is not None else None,
+            },
         )
 
     def _frozen(self, model: torch.nn.Module) -> dict[str, str]:
@@ -206,7 +221,7 @@ class _Run:
     def _collator(self, padding_side: Any = "right") -> Collator:
         tokenizer = self._checkpoint.processor.tokenizer
         return Collator(
-            processor=self._checkpoint.processor,
+            pixels=self._pixels,
             rule=self._checkpoint.position_rule,
             pad_token_id=tokenizer.convert_tokens_to_ids(
                 self._checkpoint.family.tokens.end_of_text
@@ -270,6 +285,7 @@ class _Run:
                 max_new_tokens=verify.max_new_tokens,
             )
         self._observer.stage("exporting")
+        take_processed_pixels(model)
         if self._plan.uses_lora:
             save_adapter(model, self._run.adapter)
         merged = merge(model, self._dtype)

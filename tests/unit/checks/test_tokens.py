@@ -14,7 +14,7 @@ from sightline.checks.positions import same_as_training
 from sightline.checks.tokens import labels_on_answers, same_ids
 from sightline.checks.weights import gradients_reached
 from sightline.config import RunConfig, Source
-from sightline.data import IGNORE_INDEX, Collator, chat_messages, read_source
+from sightline.data import IGNORE_INDEX, Collator, ProcessorPixels, chat_messages, read_source
 from sightline.evaluation import Probe, ProbeSample
 from sightline.model import open_checkpoint
 from sightline.preparation import make_encoder
@@ -31,7 +31,7 @@ def bench(request, tiny_folder, shapes_folder: Path):
     checkpoint = open_checkpoint(str(tiny_folder(request.param)), settings.data)
     encoder = make_encoder(checkpoint)
     collator = Collator(
-        processor=checkpoint.processor, rule=checkpoint.position_rule, pad_token_id=0
+        pixels=ProcessorPixels(checkpoint.processor), rule=checkpoint.position_rule, pad_token_id=0
     )
     data = shapes_folder / "train.jsonl"
     samples = []

@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sightline.data import Collator, Conversation, ImagePart, Message, Origin, TextPart
+from sightline.data import (
+    Collator,
+    Conversation,
+    ImagePart,
+    Message,
+    Origin,
+    ProcessorPixels,
+    TextPart,
+)
 from sightline.errors import LayoutError
 from sightline.model import open_checkpoint
 from sightline.preparation import make_encoder
@@ -23,7 +31,7 @@ def sample(tiny_folder, shapes_folder):
     encoder = make_encoder(checkpoint)
     made = encoder.encode_prompt(Conversation(messages=(turn,), origin=origin))
     return made, Collator(
-        processor=checkpoint.processor, rule=checkpoint.position_rule, pad_token_id=0
+        pixels=ProcessorPixels(checkpoint.processor), rule=checkpoint.position_rule, pad_token_id=0
     )
 
 

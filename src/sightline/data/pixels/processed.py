@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers.video_utils import VideoMetadata
@@ -14,6 +14,36 @@ from sightline.data.images import load_image
 from sightline.data.media import PlannedImage, PlannedVideo
 from sightline.data.videos import load_frames
 from sightline.errors import MediaError
+
+
+class PixelLoader(Protocol):
+    """Loads the pixels of a sample."""
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether they are grey levels, which the model has to be made to take."""
+        ...
+
+    def __call__(self, sample: EncodedSample) -> dict[str, torch.Tensor]:
+        """Pixels and grids of a sample, by the names of the model's arguments."""
+        ...
+
+
+class ProcessorPixels:
+    """Loads the pixels of samples through the checkpoint's own processors.
+
+    Args:
+        processor: The checkpoint's transformers processor.
+    """
+
+    takes_raw = False
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+
+    def __call__(self, sample: EncodedSample) -> dict[str, torch.Tensor]:
+        """As `load_pixels`."""
+        return load_pixels(sample, self._processor)
 
 
 def load_pixels(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor]:

@@ -1,0 +1,158 @@
+"""Files to pixels at the size that the model sees, as bytes.
+
+An ordinary JPEG is decoded by torchvision, straight into a tensor: half the time of Pillow and the
+same bytes, because both are libjpeg-turbo with the same settings. Everything else is Pillow's, with
+orientation, transparency and depth seen to (`sightline.data.images`).
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from sightline.data.conversation import ImagePart, Origin
+from sightline.data.images import load_image
+from sightline.data.media import PlannedImage, PlannedVideo
+from sightline.data.videos import load_frames
+from sightline.errors import MediaError
+from sightline.geometry import PixelRecipe, Resample
+
+_FILTERS: dict[Resample, tuple[InterpolationMode, Image.Resampling]] = {
+    "bilinear": (InterpolationMode.BILINEAR, Image.Resampling.BILINEAR),
+    "bicubic": (InterpolationMode.BICUBIC, Image.Resampling.BICUBIC),
+}
+
+
+def seen_image(
+    image: PlannedImage, origin: Origin, recipe: PixelRecipe, content: bytes | None = None
+) -> np.ndarray:
+    """An image as the model sees it.
+
+    Args:
+        image: The planned image.
+        origin: The sample that names it, for the message.
+        recipe: The run's recipe for images.
+        content: The bytes of its file, where they have been read already.
+
+    Returns:
+        picture: (3, height, width) uint8 RGB, at ``image.resized``.
+
+    Raises:
+        MediaError: It cannot be decoded, or has another size than when it was planned.
+    """
+    picture = decode_picture(image.part, origin, content)
+    size = (int(picture.shape[1]), int(picture.shape[2]))
+    if size != (image.height, image.width):
+        raise origin.error(
+            f"{image.part.path}: it is {size[1]} x {size[0]} pixels now, and was "
+            f"{image.width} x {image.height} when the data were read.",
+            field=image.part.field,
+            fix="The file changed since: start again, and it is read anew.",
+            code="media.changed",
+            kind=MediaError,
+        )
+    return resized(picture[None], image.resized, recipe)[0]
+
+
+def seen_frames(video: PlannedVideo, origin: Origin, recipe: PixelRecipe) -> np.ndarray:
+    """The frames of a video as the model sees them.
+
+    Returns:
+        frames: (num_frames, 3, height, width) uint8 RGB, at ``video.resized``.
+
+    Raises:
+        MediaError: The file cannot be decoded, or a frame is not there.
+    """
+    part = video.part
+    clip = load_frames(
+        part.path, video.frame_indices, origin=origin, field=part.field, content=part.content
+    )
+    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
+    # One by one: the copies that a filter makes of a whole video would not be bounded.
+    return np.concatenate([resized(frame[None], video.resized, recipe) for frame in frames])
+
+
+def decode_picture(part: ImagePart, origin: Origin, content: bytes | None = None) -> torch.Tensor:
+    """An image of a sample, upright and over white.
+
+    Args:
+        part: Where it stands.
+        origin: The sample that names it, for the message.
+        content: The bytes of its file, where they have been read already.
+
+    Returns:
+        picture: (3, height, width) uint8 RGB; its numbers lie in the order height, width, channel.
+
+    Raises:
+        MediaError: See `sightline.data.images.load_image`.
+    """
+    content = part.content if content is None else content
+    if content is None:
+        try:
+            content = part.path.read_bytes()
+        except OSError:
+            # Pillow's way says what is wrong with the file.
+            return _by_pillow(part, origin, None)
+    if _is_ordinary_jpeg(content):
+        try:
+            coded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            picture = decode_jpeg(coded, mode=ImageReadMode.RGB)
+            assert isinstance(picture, torch.Tensor)
+            return picture
+        except RuntimeError:
+            pass
+    return _by_pillow(part, origin, content)
+
+
+def resized(pictures: torch.Tensor, size: tuple[int, int], recipe: PixelRecipe) -> np.ndarray:
+    """Pictures at another size, with the filter of the processor.
+
+    Args:
+        pictures: (num, 3, height, width) uint8.
+        size: Height and width in pixels.
+        recipe: Filter and backend.
+
+    Returns:
+        pictures: (num, 3, height, width) uint8.
+    """
+    of_torch, of_pillow = _FILTERS[recipe.resample]
+    if recipe.backend == "torch":
+        made = transforms.resize(pictures, list(size), interpolation=of_torch, antialias=True)
+        return made.contiguous().numpy()
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(picture.permute(1, 2, 0).numpy()).resize(
+                    (size[1], size[0]), of_pillow
+                )
+            ).transpose(2, 0, 1)
+            for picture in pictures
+        ]
+    )
+
+
+def _by_pillow(part: ImagePart, origin: Origin, content: bytes | None) -> torch.Tensor:
+    image = load_image(part.path, origin=origin, field=part.field, content=content)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _is_ordinary_jpeg(content: bytes) -> bool:
+    """Whether it is a JPEG that needs no turning and no conversion but the usual one."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return False
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return (
+                image.format == "JPEG"
+                and image.mode in ("RGB", "L")
+                and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            )
+    except Exception:
+        # Pillow raises many types for damaged files; what it is, is said when it is loaded.
+        return False
