@@ -53,14 +53,14 @@ class _TakesRawPixels:
             # An adapter around it: the pixels are made as its own processor makes them.
             whole: Any = super()
             return whole.forward(_normalised(hidden_states, num_frames, embedding, recipe))
-        weight, bias = self._folded(embedding, num_frames, recipe)
         kind = hidden_states.device.type
         wanted = embedding.weight.dtype
         if torch.is_autocast_enabled(kind):
             wanted = torch.get_autocast_dtype(kind)
-        # In float32, whatever the model's dtype: grey levels cancel against the shift.
+        # Not in bf16, whatever the model's dtype: grey levels cancel against the shift.
         with torch.autocast(kind, enabled=False):
-            return functional.linear(hidden_states.float(), weight, bias).to(wanted)
+            weight, bias = self._folded(embedding, num_frames, recipe)
+            return functional.linear(hidden_states.to(weight.dtype), weight, bias).to(wanted)
 
     def _frames_of(self, patches: torch.Tensor) -> int:
         embedding: Any = self.proj  # pyright: ignore[reportAttributeAccessIssue]
@@ -151,11 +151,13 @@ def normalised_patches(patches: torch.Tensor, recipe: PixelRecipe, num_copies: i
             for videos.
 
     Returns:
-        pixel_values: (num_patches, 3 * num_frames * num_copies * side ** 2) float32.
+        pixel_values: (num_patches, 3 * num_frames * num_copies * side ** 2) float32; float64 of
+            float64.
     """
-    split = patches.float().reshape(len(patches), 3, 1, -1)
-    scale = torch.tensor(recipe.scale, device=patches.device)[:, None, None]
-    shift = torch.tensor(recipe.shift, device=patches.device)[:, None, None]
+    dtype = torch.promote_types(patches.dtype, torch.float32)
+    split = patches.to(dtype).reshape(len(patches), 3, 1, -1)
+    scale = torch.tensor(recipe.scale, dtype=dtype, device=patches.device)[:, None, None]
+    shift = torch.tensor(recipe.shift, dtype=dtype, device=patches.device)[:, None, None]
     return (split * scale + shift).expand(-1, -1, num_copies, -1).reshape(len(patches), -1)
 
 
@@ -171,12 +173,13 @@ def _fold(
     embedding: nn.Conv3d, num_frames: int, recipe: PixelRecipe
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight (hidden_size, numbers of a patch) and bias (hidden_size,) for grey levels."""
-    weight = embedding.weight.float()
+    weight = embedding.weight.to(torch.promote_types(embedding.weight.dtype, torch.float32))
     if num_frames == 1:
         weight = weight.sum(dim=2, keepdim=True)
-    scale = torch.tensor(recipe.scale, device=weight.device)[:, None, None, None]
-    shift = torch.tensor(recipe.shift, device=weight.device)
+    like = {"dtype": weight.dtype, "device": weight.device}
+    scale = torch.tensor(recipe.scale, **like)[:, None, None, None]
+    shift = torch.tensor(recipe.shift, **like)
     bias = torch.einsum("oc,c->o", weight.sum(dim=(2, 3, 4)), shift)
     if embedding.bias is not None:
-        bias = bias + embedding.bias.float()
+        bias = bias + embedding.bias.to(weight.dtype)
     return (weight * scale).flatten(1), bias

@@ -33,7 +33,8 @@ class PixelProbe:
     """Lean preparation beside the checkpoint's processor, on the first media of a run.
 
     Attributes:
-        num_samples: Samples with media that were compared.
+        num_samples: Samples with media that were compared: the first four with images, and the
+            first four with videos.
         num_values: Grey levels that were compared; all of them were equal.
         largest_share: Largest difference of two features of the patch embedding, as a share of
             their standard deviation.
@@ -102,14 +103,15 @@ def compare_preparations(
 
 
 def _with_media(samples: Sequence[EncodedSample]) -> Iterator[EncodedSample]:
-    found = 0
+    """The first samples with images and the first with videos, of those that are looked at."""
+    num_images = num_videos = 0
     for index in range(min(len(samples), _MAX_LOOKED_AT)):
         sample = samples[index]
-        if sample.images or sample.videos:
+        has_image, has_video = bool(sample.images), bool(sample.videos)
+        if (has_image and num_images < _MAX_COMPARED) or (has_video and num_videos < _MAX_COMPARED):
+            num_images += has_image
+            num_videos += has_video
             yield sample
-            found += 1
-            if found == _MAX_COMPARED:
-                return
 
 
 def _kinds(checkpoint: Checkpoint) -> list[tuple[str, PixelRecipe, int]]:

@@ -41,6 +41,7 @@ class PatchCache:
     def patches(
         self,
         part: ImagePart | VideoPart,
+        shape: tuple[int, int],
         told: object,
         make: Callable[[bytes | None], np.ndarray],
     ) -> np.ndarray:
@@ -48,12 +49,13 @@ class PatchCache:
 
         Args:
             part: The medium.
+            shape: Shape of its patches.
             told: Everything beside the content of the file that decides the patches; its ``repr``
                 says it.
             make: Makes the patches, given the bytes of the file where they were read.
 
         Returns:
-            patches: (num_patches, patch_dim) uint8.
+            patches: (num_patches, patch_dim) uint8, of ``shape``.
 
         Raises:
             MediaError: The file cannot be used.
@@ -62,10 +64,10 @@ class PatchCache:
             content, digest = _read(part)
         except OSError:
             return make(None)
-        digest.update(repr((_VERSION, told)).encode())
+        digest.update(repr((_VERSION, shape, told)).encode())
         name = digest.hexdigest()
         path = self._folder / name[:2] / f"{name}.u8"
-        kept = _load(path)
+        kept = _load(path, shape)
         if kept is None:
             kept = make(content)
             self._keep(path, kept)
@@ -78,7 +80,6 @@ class PatchCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with beside.open("wb") as file:
-                file.write(np.array(patches.shape, dtype="<i8").tobytes())
                 file.write(patches.data)
             beside.replace(path)
         except OSError as error:
@@ -105,15 +106,10 @@ def _read(part: ImagePart | VideoPart) -> tuple[bytes | None, hashlib.blake2b]:
     return None, digest
 
 
-def _load(path: Path) -> np.ndarray | None:
+def _load(path: Path, shape: tuple[int, int]) -> np.ndarray | None:
     """An entry; None where it is not there or not whole."""
     try:
-        with path.open("rb") as file:
-            head = np.frombuffer(file.read(16), dtype="<i8")
-            if len(head) != 2:
-                return None
-            num_patches, width = (int(number) for number in head)
-            patches = np.fromfile(file, dtype=np.uint8)
+        patches = np.fromfile(path, dtype=np.uint8)
     except OSError:
         return None
-    return patches.reshape(num_patches, width) if patches.size == num_patches * width else None
+    return patches.reshape(shape) if patches.size == shape[0] * shape[1] else None

@@ -17,11 +17,13 @@ from sightline.data.media import PlannedImage, PlannedVideo
 from sightline.data.pixels.cache import PatchCache
 from sightline.data.pixels.decoding import seen_frames, seen_image
 from sightline.geometry import (
+    Patching,
     PixelRecipes,
     Preprocessing,
     image_patches,
     video_patches,
 )
+from sightline.positions import GridThw
 
 
 class LeanPixels:
@@ -81,7 +83,7 @@ class LeanPixels:
         if self._cache is None:
             return make(None)
         told = (image.height, image.width, image.resized, patching, recipe)
-        return self._cache.patches(image.part, told, make)
+        return self._cache.patches(image.part, _shape(image.grid_thw, 1, patching), told, make)
 
     def _video(self, video: PlannedVideo, origin: Origin) -> np.ndarray:
         patching, recipe = self._preprocessing.video_patching, self._recipes.video
@@ -92,7 +94,14 @@ class LeanPixels:
         if self._cache is None:
             return make(None)
         told = (video.frame_indices, video.resized, patching, recipe)
-        return self._cache.patches(video.part, told, make)
+        shape = _shape(video.grid_thw, patching.temporal_patch_size, patching)
+        return self._cache.patches(video.part, shape, told, make)
+
+
+def _shape(grid_thw: GridThw, num_frames: int, patching: Patching) -> tuple[int, int]:
+    """Shape of raw patches: how many, and the numbers of one."""
+    t, h, w = grid_thw
+    return t * h * w, 3 * num_frames * patching.patch_size**2
 
 
 def _joined(patches: list[np.ndarray]) -> torch.Tensor:
