@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -45,6 +47,31 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(folder, num_images=3, num_videos=2, multi_image=2, height=112, width=168)
     return folder
+
+
+@pytest.fixture(scope="session")
+def media_corpus() -> ModuleType:
+    """The module tests/media_corpus.py: pictures of every kind, videos, and ways to damage them."""
+    path = ROOT / "tests" / "media_corpus.py"
+    spec = importlib.util.spec_from_file_location("media_corpus", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def make_video() -> ModuleType:
+    """Writes videos whose frames can be told apart, with times and codecs to order."""
+    # By its path: the tests are no package.
+    path = ROOT / "tests" / "make_video.py"
+    spec = importlib.util.spec_from_file_location("make_video", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The run configuration: frozen, validated, every key explained. No torch."""
 
-from sightline.config.data import DataConfig, ImageConfig, Policy, VideoConfig
+from sightline.config.data import MAX_FILE_PIXELS, DataConfig, ImageConfig, Policy, VideoConfig
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
 from sightline.config.schema import RunConfig
@@ -9,6 +9,7 @@ from sightline.config.training import TrainingConfig, VerifyConfig
 from sightline.config.tuning import LoraSettings, Mode, TuningConfig
 
 __all__ = [
+    "MAX_FILE_PIXELS",
     "Columns",
     "DataConfig",
     "ImageConfig",

@@ -12,6 +12,9 @@ from sightline.config.sources import Source
 
 Policy = Literal["shrink", "split", "trim", "drop"]
 
+# Where Pillow itself raises: half a GiB of RGB.
+MAX_FILE_PIXELS = 178_956_970
+
 
 def _refuse_reversed(section: Section, what: str, low: int | None, high: int | None) -> None:
     if low is not None and high is not None and low > high:
@@ -35,6 +38,13 @@ class ImageConfig(Section):
     max_pixels: int | None = key(
         None,
         "Larger images are reduced to this; null is the checkpoint's own. Saved with the model.",
+        unit="pixels an image",
+        gt=0,
+    )
+
+    max_file_pixels: int = key(
+        MAX_FILE_PIXELS,
+        "An image file whose header states more is a bad sample; nothing of it is decoded.",
         unit="pixels an image",
         gt=0,
     )

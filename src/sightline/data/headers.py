@@ -9,6 +9,7 @@ tests/unit/data/test_headers.py.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from typing import BinaryIO
@@ -24,6 +25,11 @@ _OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xC
 _TABLES = frozenset((0xDB, 0xC4, 0xE0))
 _STANDALONE = (0x01, *range(0xD0, 0xD8))
 _METADATA_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"acTL")
+# Colour types and the bits that each may have; 16 bits are left to Pillow.
+_PNG_BITS = {0: (1, 2, 4, 8), 2: (8,), 3: (1, 2, 4, 8), 4: (8,), 6: (8,)}
+# More than zlib needs to hold the MiB at which Pillow refuses a colour profile.
+_NUM_BYTES_PROFILE = 1000
+_NUM_BYTES_END = 32
 
 
 def read_size(file: BinaryIO) -> tuple[int, int] | None:
@@ -34,7 +40,7 @@ def read_size(file: BinaryIO) -> tuple[int, int] | None:
 
     Returns:
         None where Pillow should look: another kind of file, metadata that may turn the picture,
-        more than 8 bits a channel, or a header that is cut or damaged.
+        more than 8 bits a channel, a header that is damaged, or a file without its end.
     """
     head = file.read(_NUM_BYTES_FIRST)
     if head.startswith(b"\xff\xd8\xff"):
@@ -42,6 +48,41 @@ def read_size(file: BinaryIO) -> tuple[int, int] | None:
     if head.startswith(_PNG_SIGNATURE):
         return _png_size(head, file)
     return None
+
+
+def is_cut(file: BinaryIO) -> bool:
+    """Whether a JPEG, PNG, BMP or GIF lacks its end, so that its pixels may be truncated.
+
+    Args:
+        file: The file; where it stands before and afterwards does not matter.
+
+    Returns:
+        False for other kinds, of which nothing is known.
+    """
+    file.seek(0)
+    head = file.read(_NUM_BYTES_FIRST)
+    num_bytes = file.seek(0, io.SEEK_END)
+    if head.startswith(b"\xff\xd8\xff"):
+        return not _jpeg_ends(file)
+    if head.startswith(_PNG_SIGNATURE):
+        return b"IEND" not in _end(file)
+    if head.startswith(b"GIF8"):
+        return not _end(file).rstrip(b"\0").endswith(b";")
+    if head.startswith(b"BM") and len(head) >= 6:
+        return num_bytes < int.from_bytes(head[2:6], "little")
+    return False
+
+
+def _end(file: BinaryIO) -> bytes:
+    """The last bytes of a file."""
+    num_bytes = file.seek(0, io.SEEK_END)
+    file.seek(max(0, num_bytes - _NUM_BYTES_END))
+    return file.read(_NUM_BYTES_END)
+
+
+def _jpeg_ends(file: BinaryIO) -> bool:
+    # Some cameras fill up with zeros.
+    return _end(file).rstrip(b"\0").endswith(b"\xff\xd9")
 
 
 def _jpeg_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
@@ -72,6 +113,8 @@ def _jpeg_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
             size = height, width
         if marker == 0xDA and size is not None:
             # Not earlier: EXIF may stand behind the frame header.
+            if not _jpeg_ends(file):
+                return None
             return (size[1], size[0]) if orientation in _SIDEWAYS else size
         if length < 2 or marker in _OTHER_FRAMES or marker in (0xD9, 0xDA):
             return None
@@ -113,9 +156,11 @@ def _orientation(segment: bytes) -> int | None:
 def _png_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
     if len(head) < 33 or head[8:16] != b"\x00\x00\x00\rIHDR":
         return None
-    width, height, bits = struct.unpack_from(">IIB", head, 16)
+    width, height, bits, colour = struct.unpack_from(">IIBB", head, 16)
     [checksum] = struct.unpack_from(">I", head, 29)
-    if bits > 8 or not width or not height or zlib.crc32(head[12:29]) != checksum:
+    if bits not in _PNG_BITS.get(colour, ()) or zlib.crc32(head[12:29]) != checksum:
+        return None
+    if not width or not height:
         return None
     position, base, seen_pixels = 33, 0, False
     while True:
@@ -123,10 +168,9 @@ def _png_size(head: bytes, file: BinaryIO) -> tuple[int, int] | None:
             file.seek(position)
             head, base = file.read(32), position
             if len(head) < 8:
-                # A file that ends early is damaged, which is found when its pixels are decoded.
-                return (height, width) if seen_pixels else None
+                return None
         num_bytes, kind = struct.unpack_from(">I4s", head, position - base)
-        if kind in _METADATA_CHUNKS:
+        if kind in _METADATA_CHUNKS or (kind == b"iCCP" and num_bytes > _NUM_BYTES_PROFILE):
             return None
         if kind == b"IEND":
             return (height, width) if seen_pixels else None

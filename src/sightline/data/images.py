@@ -3,37 +3,39 @@
 Both follow the EXIF orientation. Transparency is laid over white, as ``qwen-vl-utils`` and the
 image processors of transformers 5.23 do with a picture that is handed to them. Given
 a path, transformers drops the alpha channel instead (``transformers.image_utils.load_image``), and
-so do the processors of 5.17 with a picture: what was hidden becomes visible. A picture from here is
-RGB already, so it is the same in every version.
+so do the processors of 5.17 with a picture: what was hidden becomes visible. Greys of 16 bits keep
+their high byte, as Pillow does with colours of 16 bits; converted by Pillow, they are clipped to
+white. A picture from here is RGB already, so it is the same in every version. docs/pictures.md has
+every kind of picture, and what other tools make of it.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from transformers.image_utils import load_image as load_image_of_transformers
 
+from sightline.config import MAX_FILE_PIXELS
 from sightline.data.conversation import Origin
 from sightline.data.formats.media import MediaFile
-from sightline.data.headers import read_size
+from sightline.data.headers import is_cut, read_size
+from sightline.data.opening import DAMAGE, opened_image, pillow_settings
 
 # The limit of smart_resize in the Qwen processors, which raise beyond it.
 MAX_ASPECT_RATIO = 200
 
-# More than 8 bits a channel: Pillow clips these to white on the way to RGB.
-_DEEP_MODES = ("I", "F")
 _SIDEWAYS = (5, 6, 7, 8)
 _PNG_SIGNATURE_NUM_BYTES = 8
 _LATE_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-
-# What Pillow raises for damaged files besides OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# Files whose numbers are of 16 bits where Pillow's mode says 32.
+_SIXTEEN_BITS_AS_I = ("PNG", "PPM")
+_WHITE_IS_ZERO = 0
 
 
 def probe_image_size(
@@ -42,29 +44,37 @@ def probe_image_size(
     origin: Origin | None = None,
     field: str | None = None,
     content: bytes | None = None,
+    max_pixels: int | None = MAX_FILE_PIXELS,
 ) -> tuple[int, int]:
     """The size that ``load_image`` will have, from the header, without decoding a pixel.
+
+    A file that lacks its end is the exception: it is decoded, to see whether it is truncated.
 
     Args:
         path: The image file.
         origin: The sample that names it, for the message.
         field: The field that names it, for the message.
         content: The bytes of the file, where they stand in the sample.
+        max_pixels: Most pixels that the header may state; None for no limit.
 
     Returns:
         Height and width in pixels, after the EXIF orientation.
 
     Raises:
-        MediaError: It is missing, no image, too large, of no size, or too narrow.
+        MediaError: It is missing, no image, truncated, too large, of no size, or too narrow.
     """
-    if (size := _ordinary_size(path, content)) is not None:
+    if (size := _ordinary_size(path, content, max_pixels)) is not None:
         return size
     file = MediaFile(path=path, origin=origin, field=field, content=content)
-    with _opened(file) as image:
+    with opened_image(file, max_pixels) as image:
         width, height = image.size
         if _orientation(image, file) in _SIDEWAYS:
             width, height = height, width
         _check_shape(image, file)
+        with file.open() as opened:
+            may_be_truncated = is_cut(opened)
+        if may_be_truncated:
+            image.load()
         return height, width
 
 
@@ -74,29 +84,56 @@ def load_image(
     origin: Origin | None = None,
     field: str | None = None,
     content: bytes | None = None,
+    max_pixels: int | None = MAX_FILE_PIXELS,
 ) -> Image.Image:
-    """The image as RGB, upright, transparency over white.
+    """The image as RGB, upright, transparency over white, 16 bits as 8; of an animation the first.
 
     Args:
         path: The image file.
         origin: The sample that names it, for the message.
         field: The field that names it, for the message.
         content: The bytes of the file, where they stand in the sample.
+        max_pixels: Most pixels that the header may state; None for no limit.
 
     Raises:
         MediaError: As ``probe_image_size``, or the pixels are truncated or damaged.
 
     Reference:
         ``convert_to_rgb`` of transformers 5.23 after ``PIL.ImageOps.exif_transpose``, checked in
-        tests/unit/data/test_images.py.
+        tests/unit/data/test_images.py; every kind in tests/unit/data/test_pictures_of_docs.py.
     """
     file = MediaFile(path=path, origin=origin, field=field, content=content)
-    with _opened(file) as image:
+    with opened_image(file, max_pixels) as image:
         _check_shape(image, file)
+        if image.mode.startswith("I"):
+            return _from_sixteen_bits(image)
+        _scale_clear_colour(image)
         return _over_white(ImageOps.exif_transpose(image))
 
 
-def _ordinary_size(path: Path, content: bytes | None) -> tuple[int, int] | None:
+def reads_as_plain(path: Path) -> bool:
+    """Whether ``transformers.image_utils.load_image(path)`` gives the pixels of ``load_image``.
+
+    Both are decoded and compared: not so where something is transparent, or a grey has 16 bits.
+
+    Args:
+        path: The image file.
+
+    Raises:
+        MediaError: See ``load_image``.
+    """
+    ours = load_image(path, max_pixels=None)
+    try:
+        with pillow_settings(MAX_FILE_PIXELS):
+            theirs = load_image_of_transformers(str(path))
+    except (*DAMAGE, Image.DecompressionBombError):
+        return False
+    return ours.size == theirs.size and ours.tobytes() == theirs.tobytes()
+
+
+def _ordinary_size(
+    path: Path, content: bytes | None, max_pixels: int | None
+) -> tuple[int, int] | None:
     """The size from the first bytes; None where Pillow should look, and say what is wrong."""
     try:
         # A read or two, which a buffer would only slow down.
@@ -106,7 +143,7 @@ def _ordinary_size(path: Path, content: bytes | None) -> tuple[int, int] | None:
         return None
     if size is None or max(size) > MAX_ASPECT_RATIO * min(size):
         return None
-    is_large = Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > Image.MAX_IMAGE_PIXELS
+    is_large = max_pixels is not None and size[0] * size[1] > max_pixels
     return None if is_large else size
 
 
@@ -118,33 +155,52 @@ def _over_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-@contextmanager
-def _opened(file: MediaFile) -> Iterator[Image.Image]:
-    """The opened image; what goes wrong inside becomes a MediaError."""
-    code = "media.damaged"
-    try:
-        with file.open() as opened, Image.open(opened) as image:
-            yield image
-    except FileNotFoundError as error:
-        what, cause, code = "does not exist.", error, "media.missing"
-    except UnidentifiedImageError as error:
-        what, cause = "is not an image that Pillow can read.", error
-    except Image.DecompressionBombError as error:
-        what, cause = f"is too large: {error}", error
-    except _DAMAGE as error:
-        refused = error.strerror if isinstance(error, OSError) else None
-        what = f"cannot be read: {refused}." if refused else f"is truncated or damaged: {error}."
-        cause = error
-    else:
+def _has_sixteen_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in _SIXTEEN_BITS_AS_I
+    )
+
+
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    """A grey of 9 to 16 bits as RGB: the highest 8 bits of every number."""
+    num_bits, is_inverted = 16, False
+    if isinstance(image, TiffImageFile):
+        # Pillow reads 12 bits into the lower end of 16, and leaves turned greys as they are.
+        num_bits = int(image.tag_v2.get(ExifTags.Base.BitsPerSample, (16,))[0])
+        is_inverted = image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO
+    numbers = np.asarray(ImageOps.exif_transpose(image))
+    grey = (numbers >> (num_bits - 8)).astype(np.uint8)
+    if is_inverted:
+        grey = 255 - grey
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[numbers == clear] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _scale_clear_colour(image: Image.Image) -> None:
+    """Bring a PNG's transparent colour to the 8 bits that its pixels will have.
+
+    Pillow scales pixels of 2, 4 and 16 bits and leaves the colour as the file has it, so that no
+    pixel is equal to it. Of 16 bits, all pixels with the same high bytes are transparent.
+    """
+    clear = image.info.get("transparency")
+    if not isinstance(image, PngImageFile) or clear is None or not image.tile:
         return
-    fix = "Mend or replace the file, or leave the sample out."
-    raise file.error(what, fix=fix, code=code) from cause
+    written = image.tile[0][3]
+    if isinstance(clear, int) and written in ("L;2", "L;4"):
+        image.info["transparency"] = clear * (85 if written == "L;2" else 17)
+    elif isinstance(clear, tuple) and written == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def _check_shape(image: Image.Image, file: MediaFile) -> None:
     width, height = image.size
-    if image.mode.startswith(_DEEP_MODES):
-        what = f"has more than 8 bits a channel (Pillow mode {image.mode}) and would be clipped."
+    if image.mode in ("I", "F") and not _has_sixteen_bits(image):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        what = (
+            f"holds {kind} numbers (Pillow mode {image.mode}), whose black and white nobody says."
+        )
         fix = "Convert it to 8 bits a channel."
     elif min(width, height) < 1:
         what = f"is {width} x {height} pixels and has no content."

@@ -90,7 +90,11 @@ def plan_media(
 def _plan_image(part: ImagePart, conversation: Conversation, pre: Preprocessing) -> PlannedImage:
     origin = conversation.origin
     height, width = probe_image_size(
-        part.path, origin=origin, field=part.field, content=part.content
+        part.path,
+        origin=origin,
+        field=part.field,
+        content=part.content,
+        max_pixels=pre.max_file_pixels,
     )
     try:
         resized = resize_image(height, width, pre.image_patching, pre.image_budget)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sightline.config import MAX_FILE_PIXELS
 from sightline.geometry.frames import FrameSampling
 from sightline.geometry.resize import Patching, PixelBudget
 
@@ -22,6 +23,7 @@ class Preprocessing:
         sampling: How frames are taken.
         timestamps_in_text: Whether every temporal grid of a video is announced by its time as
             text (Qwen3-VL).
+        max_file_pixels: An image file whose header states more has no grid: it is refused.
     """
 
     image_patching: Patching
@@ -31,3 +33,4 @@ class Preprocessing:
     video_budget_scope: Literal["per_frame", "whole_video"]
     sampling: FrameSampling
     timestamps_in_text: bool
+    max_file_pixels: int = MAX_FILE_PIXELS

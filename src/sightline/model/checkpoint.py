@@ -77,7 +77,9 @@ def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
         family=family,
         config=config,
         processor=processor,
-        preprocessing=_preprocessing(processor, family),
+        preprocessing=_preprocessing(
+            processor, family, ImageConfig() if data is None else data.images
+        ),
         recipes=read_recipes(processor),
         position_rule=rule,
         max_length=int(config.text_config.max_position_embeddings),
@@ -142,7 +144,7 @@ def _budgeted(section: str, size: Any, limits: ImageConfig | VideoConfig) -> dic
     return {"shortest_edge": low, "longest_edge": high}
 
 
-def _preprocessing(processor: Any, family: TrainableFamily) -> Preprocessing:
+def _preprocessing(processor: Any, family: TrainableFamily, images: ImageConfig) -> Preprocessing:
     image, video = processor.image_processor, processor.video_processor
     return Preprocessing(
         image_patching=_patching(image),
@@ -158,6 +160,7 @@ def _preprocessing(processor: Any, family: TrainableFamily) -> Preprocessing:
             temporal_patch_size=int(video.temporal_patch_size),
         ),
         timestamps_in_text=family.rope.temporal_rule == "frame_per_span",
+        max_file_pixels=images.max_file_pixels,
     )
 
 

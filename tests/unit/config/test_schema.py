@@ -76,7 +76,9 @@ def test_defaults_of_data() -> None:
         "on_bad": "quarantine",
         "index_folder": None,
         "processes": None,
-        "images": {"min_pixels": None, "max_pixels": None},
+        "preparation": "lean",
+        "patch_cache": None,
+        "images": {"min_pixels": None, "max_pixels": None, "max_file_pixels": 178_956_970},
         "videos": {
             "fps": 2.0,
             "min_frames": 4,

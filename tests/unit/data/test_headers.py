@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
-from sightline.data.headers import read_size
+from sightline.data.headers import is_cut, read_size
 
 SIDEWAYS = (5, 6, 7, 8)
 
@@ -214,15 +214,31 @@ def test_other_kinds_are_left_to_pillow(kind: str) -> None:
     ],
     ids=["jpeg", "turned jpeg", "long jpeg", "png", "turned png"],
 )
-def test_a_file_cut_anywhere_gives_its_size_or_nothing(content: bytes) -> None:
-    end_of_pixels = content.index(b"eXIf") if b"eXIf" in content else len(content) + 1
-    expected = reference(content)
-    answers = {size_of(content[:length]) for length in range(min(len(content), end_of_pixels))}
-    if b"eXIf" in content:
-        # What turns it stood behind the cut: the file has become another, upright one.
-        assert answers == {None, (30, 50)}
-    else:
-        assert answers == {None, expected}
+def test_a_file_cut_anywhere_is_left_to_pillow(content: bytes) -> None:
+    # The checksum behind the name of a PNG's last chunk says nothing.
+    end = content.index(b"IEND") + 4 if b"IEND" in content else len(content)
+    assert {size_of(content[:length]) for length in range(end)} == {None}
+
+
+def test_what_a_png_must_not_have_is_left_to_pillow() -> None:
+    png = saved(picture(), "PNG")
+    assert size_of(with_chunks(png, chunk(b"iCCP", b"profile\0\0" + b"x" * 900))) == (30, 50)
+    assert size_of(with_chunks(png, chunk(b"iCCP", b"profile\0\0" + b"x" * 1000))) is None
+    for bits, colour in ((16, 2), (4, 2), (3, 0), (8, 1), (8, 5), (16, 3)):
+        header = struct.pack(">IIBBBBB", 50, 30, bits, colour, 0, 0, 0)
+        assert size_of(png[:8] + chunk(b"IHDR", header) + png[33:]) is None
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+def test_whether_a_file_lacks_its_end(kind: str) -> None:
+    content = saved(picture(), kind)
+    assert not is_cut(io.BytesIO(content))
+    for num_bytes in (1, 20, 300):
+        # The last byte of a PNG is of a checksum that nothing depends on.
+        expected = not (kind == "PNG" and num_bytes == 1)
+        assert is_cut(io.BytesIO(content[:-num_bytes])) == expected
+    assert not is_cut(io.BytesIO(b"something else"))
+    assert not is_cut(io.BytesIO(b""))
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageOps
+from PIL import EpsImagePlugin, ExifTags, Image, ImageOps, PngImagePlugin
+from PIL.PngImagePlugin import PngInfo
 from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import load_image as reference_load_image
 
 from sightline.data.conversation import Origin
-from sightline.data.images import load_image, probe_image_size
+from sightline.data.images import load_image, probe_image_size, reads_as_plain
 from sightline.errors import MediaError
 
 FIX = "Mend or replace the file, or leave the sample out."
@@ -65,12 +69,42 @@ def test_orientation_behind_the_pixels_of_a_png_is_found(tmp_path: Path) -> None
 
 
 def test_probing_decodes_no_pixel(tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole.png", tmp_path / "cut.png"
+    path = tmp_path / "noise.png"
     noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(whole)
-    cut.write_bytes(whole.read_bytes()[:2000])
+    info = PngInfo()
+    info.add_text("Comment", "left to Pillow")
+    Image.fromarray(noise).save(path, pnginfo=info)
+    whole = bytearray(path.read_bytes())
+    whole[2000:2600] = b"\0" * 600
+    path.write_bytes(whole)
 
-    assert probe_image_size(cut) == (64, 48)
+    assert probe_image_size(path) == (64, 48)
+    with pytest.raises(MediaError, match="is truncated or damaged"):
+        load_image(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+def test_a_file_that_was_cut_is_found_without_its_pixels_being_asked_for(
+    tmp_path: Path, kind: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    path = tmp_path / "noise"
+    Image.fromarray(noise).save(path, kind)
+    assert probe_image_size(path) == (64, 48)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(MediaError, match="is truncated or damaged") as caught:
+        probe_image_size(path)
+    assert caught.value.code == "media.damaged"
+
+
+@pytest.mark.parametrize("behind", [b"\0" * 20, b"made by a camera"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+def test_bytes_behind_the_end_do_no_harm(tmp_path: Path, kind: str, behind: bytes) -> None:
+    path = tmp_path / "more"
+    picture(64, 48).save(path, kind)
+    path.write_bytes(path.read_bytes() + behind)
+    assert probe_image_size(path) == (48, 64)
+    assert load_image(path).size == (64, 48)
 
 
 def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
@@ -144,12 +178,63 @@ def test_folder_instead_of_a_file(tmp_path: Path) -> None:
         load_image(tmp_path)
 
 
-def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "bomb.png"
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".webp", ".tif", ".bmp"])
+def test_more_pixels_than_the_limit(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"bomb{suffix}"
+    picture(21, 19).save(path)
+    for read in (probe_image_size, load_image):
+        assert read(path, max_pixels=399)
+        assert read(path, max_pixels=None)
+        with pytest.raises(MediaError) as caught:
+            read(path, max_pixels=398)
+        assert caught.value.code == "media.large"
+        assert str(caught.value) == (
+            f"{path} has 399 pixels; data.images.max_file_pixels is 398.\n"
+            "Make the picture smaller, or raise data.images.max_file_pixels if you trust it."
+        )
+
+
+def test_the_limit_is_the_one_that_is_given_and_pillow_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.gif"
     picture(20, 20).save(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(MediaError, match=r"is too large: Image size \(400 pixels\) exceeds limit"):
-        probe_image_size(path)
+    for own in (100, None):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", own)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert probe_image_size(path) == (20, 20)
+            assert load_image(path, max_pixels=400).size == (20, 20)
+        assert own == Image.MAX_IMAGE_PIXELS
+
+
+def test_warnings_of_pillow_are_not_passed_on(tmp_path: Path) -> None:
+    path = tmp_path / "moving.png"
+    picture().save(path)
+    whole = path.read_bytes()
+    body = b"acTL" + bytes(8)
+    chunk = struct.pack(">I", 8) + body + struct.pack(">I", zlib.crc32(body))
+    path.write_bytes(whole[:33] + chunk + whole[33:])
+    with pytest.warns(UserWarning, match="Invalid APNG"):
+        Image.open(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        assert probe_image_size(path) == (3, 5)
+        assert load_image(path).size == (5, 3)
+        assert warnings.filters == before
+
+
+def test_threads_leave_the_settings_of_the_process_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    picture(300, 200).save(path)
+    limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(lambda _: load_image(path, max_pixels=60_000).size, range(200)))
+    assert set(sizes) == {(300, 200)}
+    assert limit == Image.MAX_IMAGE_PIXELS
+    assert warnings.filters == filters
+    assert logging.getLogger("PIL").level == logging.NOTSET
 
 
 def test_aspect_ratio(tmp_path: Path) -> None:
@@ -165,12 +250,63 @@ def test_aspect_ratio(tmp_path: Path) -> None:
     )
 
 
-def test_sixteen_bits_are_refused_instead_of_clipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I;16L"])
+def test_sixteen_bits_keep_their_high_byte(tmp_path: Path, mode: str) -> None:
+    numbers = np.array([[0, 255, 256, 0x12FF], [0x7FFF, 0x8000, 0xFEFF, 0xFFFF]], np.uint16)
+    path = tmp_path / "deep.tif"
+    written = numbers.astype(">u2" if mode == "I;16B" else "<u2").tobytes()
+    Image.frombytes(mode, (4, 2), written).save(path, exif=exif_of(3))
+
+    assert probe_image_size(path) == (2, 4)
+    loaded = np.array(load_image(path))
+    assert (loaded == loaded[..., :1]).all()
+    assert loaded[::-1, ::-1, 0].tolist() == [[0, 0, 1, 0x12], [0x7F, 0x80, 0xFE, 0xFF]]
+
+
+def test_sixteen_bits_where_pillow_says_32(tmp_path: Path, monkeypatch) -> None:
+    """Older releases of Pillow open a grey PNG of 16 bits in mode I."""
     path = tmp_path / "deep.png"
-    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(path)
-    with pytest.raises(MediaError) as caught:
-        probe_image_size(path)
-    assert str(caught.value) == (
-        f"{path} has more than 8 bits a channel (Pillow mode I;16) and would be clipped.\n"
-        "Convert it to 8 bits a channel."
-    )
+    numbers = np.array([[0, 255, 256, 0xFFFF]], np.uint16)
+    Image.fromarray(numbers).save(path)
+    monkeypatch.setitem(PngImagePlugin._MODES, (16, 0), ("I", "I;16B"))
+    with Image.open(path) as opened:
+        assert opened.mode == "I"
+    assert np.array(load_image(path))[..., 0].tolist() == [[0, 0, 1, 255]]
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I", "32-bit"), ("F", "floating-point")])
+def test_numbers_without_a_white_are_refused(tmp_path: Path, mode: str, kind: str) -> None:
+    path = tmp_path / "deep.tif"
+    Image.new(mode, (4, 4), 7).save(path)
+    for read in (probe_image_size, load_image):
+        with pytest.raises(MediaError) as caught:
+            read(path)
+        assert caught.value.code == "media.shape"
+        assert str(caught.value) == (
+            f"{path} holds {kind} numbers (Pillow mode {mode}), whose black and white nobody "
+            "says.\nConvert it to 8 bits a channel."
+        )
+
+
+def test_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "harmless.png"
+    picture(40, 30).save(path, "EPS")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", pytest.fail)
+    for read in (probe_image_size, load_image):
+        with pytest.raises(MediaError, match="is a PostScript program and not a picture"):
+            read(path)
+
+
+def test_which_pictures_transformers_reads_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    opaque = picture()
+    opaque.putalpha(255)
+    for image in (picture(), picture().convert("L"), opaque):
+        image.save(path, exif=exif_of(6))
+        assert reads_as_plain(path)
+    clear = picture()
+    clear.putalpha(254)
+    deep = Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16))
+    for image in (clear, deep):
+        image.save(path)
+        assert not reads_as_plain(path)

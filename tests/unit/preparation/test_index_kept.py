@@ -193,6 +193,25 @@ def test_what_a_run_sees_has_a_name(path: Path, checkpoint) -> None:
     assert prepared(path, checkpoint, {"weight": 2.0}).fingerprint != one.fingerprint
 
 
+def test_another_limit_of_pixels_measures_the_pictures_again(path: Path, tiny_folder) -> None:
+    folder = str(tiny_folder("qwen2_5_vl"))
+    Image.new("RGB", (64, 49)).save(path.parent / "b.png")
+    path.write_text(row(0) + row(1, image="b.png"))
+    kept = []
+    for limit in (64 * 49, 64 * 48, 64 * 49):
+        config = RunConfig.model_validate(
+            {
+                "model": folder,
+                "output": str(path.parent / "run"),
+                "data": {"train": [str(path)], "images": {"max_file_pixels": limit}},
+            }
+        )
+        data = prepare_data(config, open_checkpoint(folder, config.data))
+        codes = [table.column("code").to_pylist() for table in data.train.files[0].tables()]
+        kept.append(sum(codes, []))
+    assert kept == [[None, None], [None, "media.large"], [None, None]]
+
+
 def test_a_bad_sample_ends_the_run_where_that_is_said(path: Path, checkpoint) -> None:
     path.write_text(path.read_text() + row(41, image="none.png") + row(42))
     data = prepared(path, checkpoint, {})
