@@ -1,0 +1,91 @@
+"""An opened video file, its frames as pixels, and what is said where one is damaged.
+
+Frames come upright: the display rotation that a phone writes is applied, as players, people who
+annotate and torchcodec (the first choice of transformers 5) do. ``read_video_pyav`` of transformers
+does not apply it; for a file without a rotation the frames are equal to its frames, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from sightline.data.formats.media import MediaFile
+
+FIX = "Mend or replace the file, or leave the sample out."
+# Pillow's limit for a picture that it takes for a bomb. FFmpeg itself would go on to 2 ** 31.
+MAX_FRAME_PIXELS = 178_956_970
+
+
+@contextmanager
+def opened_video(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its first video stream; what goes wrong inside becomes a MediaError.
+
+    Raises:
+        MediaError: The file is missing, no video or damaged, or its frames are absurdly large.
+    """
+    try:
+        # PyAV reads a path itself, faster than through Python's files.
+        source = str(file.path) if file.content is None else file.open()
+        # Titles in another encoding are none of a model's business.
+        with av.open(source, mode="r", metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise file.error("has no video stream.", fix=FIX)
+            stream = container.streams.video[0]
+            _refuse_bombs(stream, file)
+            yield container, stream
+    except FileNotFoundError as error:
+        what, cause, code = "does not exist.", error, "media.missing"
+    except (FFmpegError, OSError) as error:
+        what, cause = f"is not a video, or is damaged: {error.strerror}.", error
+        code = "media.damaged"
+    else:
+        return
+    raise file.error(what, fix=FIX, code=code) from cause
+
+
+def upright_pixels(frame: VideoFrame, size: tuple[int, int], file: MediaFile) -> np.ndarray:
+    """One frame upright.
+
+    Args:
+        frame: The decoded frame.
+        size: Height and width of the stream, before it is turned.
+        file: The file, for the message.
+
+    Returns:
+        pixels: (height, width, 3) uint8 RGB.
+
+    Raises:
+        MediaError: It has another size than the stream.
+    """
+    if (frame.height, frame.width) != size:
+        what = (
+            f"has a frame of {frame.width} x {frame.height} pixels, the header says "
+            f"{size[1]} x {size[0]}."
+        )
+        raise file.error(what, fix="Write the file anew with one size.")
+    return np.rot90(frame.to_ndarray(format="rgb24"), k=quarter_turns(frame))
+
+
+def quarter_turns(frame: VideoFrame) -> int:
+    """Quarter turns, counter-clockwise, that bring a frame upright: 0 to 3."""
+    return round(frame.rotation / 90) % 4
+
+
+def _refuse_bombs(stream: VideoStream, file: MediaFile) -> None:
+    height, width = stream.height, stream.width
+    if height * width > MAX_FRAME_PIXELS:
+        what = (
+            f"has frames of {width} x {height} pixels, {height * width:,} each; up to "
+            f"{MAX_FRAME_PIXELS:,} are decoded."
+        )
+        raise file.error(what, fix=FIX, code="media.shape")
+    # Frames inside may be larger than the header says.
+    stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
