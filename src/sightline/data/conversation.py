@@ -85,17 +85,29 @@ class ImagePart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoPart:
-    """A video inside a message.
+    """A video inside a message: a file, or a list of pictures that are its frames.
 
     Attributes:
-        path: The video file, absolute; a name to show where the row holds the bytes themselves.
+        path: The video file, absolute; a name to show where the row holds the bytes themselves;
+            the first frame of a list.
         field: Path of the field that names it, for messages: ``videos[0]``.
         content: The bytes of the file where the row holds them.
+        frames: The files of a list of frames, absolute, in their order; None for a video file.
+        frame_seconds: When each frame of a list is shown, ascending, where the row says it.
+        frame_fps: Frames a second of a list, where the row says it.
     """
 
     path: Path
     field: str
     content: bytes | None = None
+    frames: tuple[Path, ...] | None = None
+    frame_seconds: tuple[float, ...] | None = None
+    frame_fps: float | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it is read from."""
+        return (self.path,) if self.frames is None else self.frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

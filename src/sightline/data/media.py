@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sightline.data.conversation import Conversation, ImagePart, VideoPart
+from sightline.data.frame_files import probe_frame_files
 from sightline.data.images import probe_image_size
-from sightline.data.videos import VideoInfo, probe_video
+from sightline.data.videos import probe_video
 from sightline.errors import DataError, LayoutError, MediaError
 from sightline.geometry import (
     Preprocessing,
-    grid_timestamps,
+    TakenFrames,
     image_grid_thw,
     resize_image,
     resize_video,
-    sample_frames,
-    seconds_per_grid,
+    take_frames,
+    take_given,
     video_grid_thw,
 )
 from sightline.positions import GridThw
@@ -46,27 +48,32 @@ class PlannedVideo:
 
     Attributes:
         part: Where the video stands.
-        height: Height of a frame, pixels.
-        width: Width of a frame, pixels.
-        fps: Frames per second of the file.
-        total_frames: Frames in the file.
-        frame_indices: Frames taken.
+        height: Height of a frame as shown (rotation applied), pixels.
+        width: Width of a frame as shown, pixels.
+        taken: Frames taken, and when they are shown.
         resized: (height, width) that the model sees, pixels.
         grid_thw: Raw patches, before merging.
         seconds_per_grid: Seconds between two temporal grids.
         timestamps: Seconds of every temporal grid.
+        quarter_turns: Quarter turns, counter-clockwise, from a decoded frame to the one shown.
+        is_plain: Whether the reader of transformers takes the same frames and times by itself.
     """
 
     part: VideoPart
     height: int
     width: int
-    fps: float
-    total_frames: int
-    frame_indices: tuple[int, ...]
+    taken: TakenFrames
     resized: tuple[int, int]
     grid_thw: GridThw
     seconds_per_grid: float
     timestamps: tuple[float, ...]
+    quarter_turns: int = 0
+    is_plain: bool = True
+
+    @property
+    def frame_indices(self) -> tuple[int, ...]:
+        """Frames taken, from 0, in order; one may come more than once."""
+        return self.taken.indices
 
 
 def plan_media(
@@ -110,37 +117,55 @@ def _plan_image(part: ImagePart, conversation: Conversation, pre: Preprocessing)
 
 
 def _plan_video(part: VideoPart, conversation: Conversation, pre: Preprocessing) -> PlannedVideo:
-    info = probe_video(
-        part.path, origin=conversation.origin, field=part.field, content=part.content
-    )
     try:
-        return _planned_video(part, info, pre)
+        if part.frames is not None:
+            return _plan_list(part, part.frames, conversation, pre)
+        return _plan_file(part, conversation, pre)
     except LayoutError as error:
         raise _unusable(part, conversation, error) from error
 
 
-def _planned_video(part: VideoPart, info: VideoInfo, pre: Preprocessing) -> PlannedVideo:
-    indices = sample_frames(info.num_frames, info.fps, pre.sampling)
-    resized = resize_video(
-        len(indices),
-        info.height,
-        info.width,
-        pre.video_patching,
-        pre.video_budget,
-        scope=pre.video_budget_scope,
+def _plan_file(part: VideoPart, conversation: Conversation, pre: Preprocessing) -> PlannedVideo:
+    info = probe_video(
+        part.path, origin=conversation.origin, field=part.field, content=part.content
     )
-    group = pre.video_patching.temporal_patch_size
+    taken = take_frames(info.num_frames, info.fps, pre.sampling, info.times)
+    planned = _planned(part, (info.height, info.width), taken, pre)
+    return replace(planned, quarter_turns=info.quarter_turns, is_plain=info.is_plain)
+
+
+def _plan_list(
+    part: VideoPart, frames: tuple[Path, ...], conversation: Conversation, pre: Preprocessing
+) -> PlannedVideo:
+    taken = take_given(
+        len(frames),
+        fps=part.frame_fps or pre.sampling.fps,
+        times=part.frame_seconds,
+        temporal_patch_size=pre.sampling.temporal_patch_size,
+        max_frames=pre.sampling.max_frames,
+    )
+    size = probe_frame_files(
+        frames, origin=conversation.origin, field=part.field, max_pixels=pre.max_file_pixels
+    )
+    return replace(_planned(part, size, taken, pre), is_plain=False)
+
+
+def _planned(
+    part: VideoPart, size: tuple[int, int], taken: TakenFrames, pre: Preprocessing
+) -> PlannedVideo:
+    num_frames, group = len(taken.indices), pre.video_patching.temporal_patch_size
+    resized = resize_video(
+        num_frames, *size, pre.video_patching, pre.video_budget, scope=pre.video_budget_scope
+    )
     return PlannedVideo(
         part=part,
-        height=info.height,
-        width=info.width,
-        fps=info.fps,
-        total_frames=info.num_frames,
-        frame_indices=tuple(indices),
+        height=size[0],
+        width=size[1],
+        taken=taken,
         resized=resized,
-        grid_thw=video_grid_thw(len(indices), resized, pre.video_patching),
-        seconds_per_grid=seconds_per_grid(len(indices), info.num_frames, info.fps, group),
-        timestamps=tuple(grid_timestamps(indices, info.fps, group)),
+        grid_thw=video_grid_thw(num_frames, resized, pre.video_patching),
+        seconds_per_grid=taken.seconds_per_grid(group),
+        timestamps=tuple(taken.timestamps(group)),
     )
 
 

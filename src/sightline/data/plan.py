@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from sightline.config import Policy
 from sightline.data.encode import Encoder, MediaLimits
 from sightline.data.fit import FitRules, Fitted, Turns, fit
-from sightline.data.index import Entry, IndexedFile, entries_of, mapped, run_all
+from sightline.data.index import Entry, IndexedFile, entries_of, mapped, name_of_medium, run_all
 from sightline.data.sources import SourceReader
 from sightline.errors import DataError
 from sightline.records import atomic_file
@@ -367,11 +367,11 @@ def _shrunk_to(entry: Entry, fitted: Fitted) -> float | None:
     """Pixels left of the medium that lost most, as a share."""
     full = {medium["path"]: medium["t"] * medium["h"] * medium["w"] for medium in entry.media}
     shares = [
-        media.grid_thw[0] * media.grid_thw[1] * media.grid_thw[2] / full[str(media.part.path)]
+        media.grid_thw[0] * media.grid_thw[1] * media.grid_thw[2] / full[name_of_medium(media.part)]
         for piece in fitted.pieces
         if "shrink" in piece.policies
         for media in (*piece.measure.images, *piece.measure.videos)
-        if full.get(str(media.part.path))
+        if full.get(name_of_medium(media.part))
     ]
     return min(shares, default=None)
 

@@ -13,17 +13,19 @@ import pyarrow as pa
 from sightline.data.conversation import (
     BoxPart,
     Conversation,
+    ImagePart,
     Origin,
     Part,
     ReferencePart,
     TextPart,
+    VideoPart,
 )
 from sightline.data.encode import Measure
 from sightline.data.media import PlannedImage, PlannedVideo
 from sightline.errors import DataError
 
 # Raised when what an index says changes its meaning: older ones are made anew.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _MEDIUM = pa.struct(
     [
@@ -65,6 +67,8 @@ SCHEMA = pa.schema(
 
 
 _WORDS = (TextPart, ReferencePart)
+# No path has it.
+_BETWEEN_FRAMES = "\0"
 _NO_FAULT = (None, None, None, None)
 
 
@@ -205,6 +209,9 @@ def _said(part: Part) -> bytes:
         return part.text.encode("utf-8", "surrogateescape")
     if isinstance(part, BoxPart):
         return f"{part.numbers} {part.space} {part.image}".encode()
+    if part.content is None and isinstance(part, VideoPart) and part.frames is not None:
+        listed = b"\1".join(os.fsencode(path) for path in part.frames)
+        return listed + f"{part.frame_seconds} {part.frame_fps}".encode()
     return part.content or os.fsencode(part.path)
 
 
@@ -218,7 +225,7 @@ def _place(
 
 def _medium(planned: PlannedImage | PlannedVideo, is_video: bool) -> dict[str, Any]:
     t, h, w = planned.grid_thw
-    path = str(planned.part.path)
+    path = name_of_medium(planned.part)
     num_bytes, mtime_ns = None, None
     if planned.part.content is None:
         num_bytes, mtime_ns = stamp_of_medium(path)
@@ -235,13 +242,31 @@ def _medium(planned: PlannedImage | PlannedVideo, is_video: bool) -> dict[str, A
     }
 
 
-def stamp_of_medium(path: str) -> tuple[int | None, int | None]:
-    """Size and time of a media file; neither where it is gone."""
+def name_of_medium(part: ImagePart | VideoPart) -> str:
+    """The column ``path``: the file, or all files of a list of frames."""
+    if isinstance(part, VideoPart) and part.frames is not None:
+        return _BETWEEN_FRAMES.join(map(str, part.frames))
+    return str(part.path)
+
+
+def stamp_of_medium(name: str) -> tuple[int | None, int | None]:
+    """Size and time of a medium: of all its frames together, and of the newest of them.
+
+    Args:
+        name: See `name_of_medium`.
+
+    Returns:
+        Bytes and nanoseconds; neither where a file is gone.
+    """
+    num_bytes = mtime_ns = 0
     try:
-        status = os.stat(path)  # noqa: PTH116 - asked for every file of every sample
+        for path in name.split(_BETWEEN_FRAMES):
+            status = os.stat(path)  # noqa: PTH116 - asked for every file of every sample
+            num_bytes += status.st_size
+            mtime_ns = max(mtime_ns, status.st_mtime_ns)
     except (OSError, ValueError):
         return None, None
-    return status.st_size, status.st_mtime_ns
+    return num_bytes, mtime_ns
 
 
 def _printable(text: str | None) -> str | None:

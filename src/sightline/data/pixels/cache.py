@@ -100,9 +100,10 @@ def _read(part: ImagePart | VideoPart) -> tuple[bytes | None, hashlib.blake2b]:
         content = part.path.read_bytes()
         digest.update(content)
         return content, digest
-    with part.path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    for path in part.files:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
     return None, digest
 
 

@@ -17,9 +17,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from sightline.data.conversation import ImagePart, Origin
+from sightline.data.frames import each_frame_of
 from sightline.data.images import load_image
 from sightline.data.media import PlannedImage, PlannedVideo
-from sightline.data.videos import load_frames
 from sightline.errors import MediaError
 from sightline.geometry import PixelRecipe, Resample
 
@@ -69,13 +69,12 @@ def seen_frames(video: PlannedVideo, origin: Origin, recipe: PixelRecipe) -> np.
     Raises:
         MediaError: The file cannot be decoded, or a frame is not there.
     """
-    part = video.part
-    clip = load_frames(
-        part.path, video.frame_indices, origin=origin, field=part.field, content=part.content
-    )
-    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
-    # One by one: the copies that a filter makes of a whole video would not be bounded.
-    return np.concatenate([resized(frame[None], video.resized, recipe) for frame in frames])
+    made = np.empty((len(video.frame_indices), 3, *video.resized), dtype=np.uint8)
+    # One by one: neither whole frames nor the copies that a filter makes of them would be bounded.
+    for place, pixels in enumerate(each_frame_of(video, origin)):
+        frame = torch.from_numpy(pixels).permute(2, 0, 1)
+        made[place] = resized(frame[None], video.resized, recipe)[0]
+    return made
 
 
 def decode_picture(part: ImagePart, origin: Origin, content: bytes | None = None) -> torch.Tensor:

@@ -10,9 +10,9 @@ from transformers.video_utils import VideoMetadata
 
 from sightline.data.conversation import Conversation
 from sightline.data.encode import EncodedSample
+from sightline.data.frames import frames_of
 from sightline.data.images import load_image
 from sightline.data.media import PlannedImage, PlannedVideo
-from sightline.data.videos import load_frames
 from sightline.errors import MediaError
 
 
@@ -85,16 +85,7 @@ def load_pixels(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor
 
 def _video_tensors(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor]:
     origin = sample.conversation.origin
-    clips = [
-        load_frames(
-            video.part.path,
-            video.frame_indices,
-            origin=origin,
-            field=video.part.field,
-            content=video.part.content,
-        )
-        for video in sample.videos
-    ]
+    clips = [frames_of(video, origin) for video in sample.videos]
     frames = [torch.from_numpy(clip).permute(0, 3, 1, 2) for clip in clips]
     made = processor.video_processor(
         videos=frames,
@@ -122,14 +113,16 @@ def _own_size(part: Any, max_pixels: int | None) -> dict[str, Any]:
 
 def video_metadata(video: PlannedVideo) -> VideoMetadata:
     """What transformers needs to know of frames that were taken already."""
+    taken = video.taken
+    # Where the rate varies a frame of transformers' is a tick of the clock: index / fps is true.
     return VideoMetadata(
-        total_num_frames=video.total_frames,
-        fps=video.fps,
+        total_num_frames=taken.num_ticks,
+        fps=taken.ticks_per_second,
         width=video.width,
         height=video.height,
-        duration=video.total_frames / video.fps,
+        duration=taken.num_ticks / taken.ticks_per_second,
         video_backend="pyav",
-        frames_indices=list(video.frame_indices),
+        frames_indices=list(taken.ticks),
     )
 
 

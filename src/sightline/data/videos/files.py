@@ -17,11 +17,12 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from sightline.config import MAX_FILE_PIXELS
 from sightline.data.formats.media import MediaFile
 
 FIX = "Mend or replace the file, or leave the sample out."
-# Pillow's limit for a picture that it takes for a bomb. FFmpeg itself would go on to 2 ** 31.
-MAX_FRAME_PIXELS = 178_956_970
+# FFmpeg itself would go on to 2 ** 31.
+MAX_FRAME_PIXELS = MAX_FILE_PIXELS
 
 
 @contextmanager
@@ -71,7 +72,8 @@ def upright_pixels(frame: VideoFrame, size: tuple[int, int], file: MediaFile) ->
             f"{size[1]} x {size[0]}."
         )
         raise file.error(what, fix="Write the file anew with one size.")
-    return np.rot90(frame.to_ndarray(format="rgb24"), k=quarter_turns(frame))
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), k=quarter_turns(frame))
+    return np.ascontiguousarray(pixels)
 
 
 def quarter_turns(frame: VideoFrame) -> int:
