@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from sightline.checks import answers, logits
+from sightline.checks import answers, logits, verify
 from sightline.checks.answers import flat_positions
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
@@ -33,6 +34,7 @@ CHECKS = [
     "tokens.same_ids",
     "tokens.labels",
     "tokens.media_size",
+    "tokens.media_pixels",
     "positions.same_as_training",
     "positions.plain_transformers",
     "positions.conformance",
@@ -185,6 +187,58 @@ def test_the_figures_are_of_something(copy: Copy) -> None:
     for name in ("logits.merged", "logits.cache", "logits.adapter"):
         assert len(findings[name].figures["per_sample"]) == 2
     assert findings["answers.alone"].figures["num_samples"] == 2
+
+
+# Pictures that transformers opens otherwise.
+
+
+def _hide_half(path: Path) -> None:
+    """Save the picture with an alpha channel that shows all of it, or none of its left half."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGBA")
+    image.putalpha(255)
+    image.paste((255, 0, 0, 0), (0, 0, image.width // 2, image.height))
+    image.save(path)
+
+
+def test_a_run_on_transparent_pictures_holds_and_says_so(
+    tmp_path: Path, tiny_folder, shapes_folder: Path
+) -> None:
+    shutil.copytree(shapes_folder, tmp_path / "data")
+    rows = [json.loads(line) for line in (tmp_path / "data/train.jsonl").open(encoding="utf-8")]
+    two = [row for row in rows if isinstance(row.get("image"), str)][:2]
+    data = tmp_path / "data/two.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in two), encoding="utf-8")
+    clear = tmp_path / "data" / two[0]["image"]
+    _hide_half(clear)
+    config = RunConfig.model_validate(
+        {
+            "model": str(tiny_folder("qwen2_5_vl")),
+            "data": {"train": [str(data)]},
+            "training": {
+                "max_steps": 6,
+                "gradient_accumulation": 1,
+                "learning_rate": 3e-3,
+                "precision": "fp32",
+                "gradient_checkpointing": False,
+            },
+            "verify": {"samples": 2},
+            "output": str(tmp_path / "run"),
+        }
+    )
+    copy = Copy(run=train(config, Silent()).run)
+    findings = copy.verify()
+    assert _failing(findings) == set()
+    told = findings["tokens.media_pixels"]
+    assert told.measured.startswith("1 of 2 pictures are read otherwise")
+    assert str(clear) in told.detail
+    assert "sightline.data.images.load_image" in told.advice
+
+    # Without it the comparison is between two pictures: that it would fail is what it is for.
+    context = verify._load(copy.run)
+    assert context.misread == {str(clear)}
+    context.misread = frozenset()
+    assert logits.merged_equals_trained(context).holds is False
 
 
 # Weights.

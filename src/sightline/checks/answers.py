@@ -5,7 +5,7 @@ from __future__ import annotations
 from sightline.checks.context import Inputs, VerifyContext
 from sightline.checks.finding import Finding
 from sightline.checks.forced import forced_logits
-from sightline.checks.plain import annotation, before_last_answer, plain_inputs
+from sightline.checks.plain import annotation, before_last_answer
 from sightline.evaluation import Answer, ProbeSample, answer_text, greedy, same_answer
 
 
@@ -91,8 +91,7 @@ def answer_batch(
     """Greedy answers of probe samples in one call, padded on the left."""
     processor = context.checkpoint.processor
     inputs = context.on_device(
-        plain_inputs(
-            processor,
+        context.plain_inputs(
             [before_last_answer(sample.messages) for sample in samples],
             generation_prompt=True,
         )

@@ -30,6 +30,8 @@ class VerifyContext:
         probe: What the training process recorded.
         checkpoint: The exported folder's configuration and processor.
         model: The exported model, loaded by plain transformers; its class is untouched.
+        misread: Paths of pictures that transformers' ``load_image`` reads otherwise than training
+            did. They are compared as training saw them.
         misplaced: Probe samples whose positions plain transformers computes differently. They
             are compared with explicit positions, as Sightline's loader gives them.
     """
@@ -39,6 +41,7 @@ class VerifyContext:
     probe: Probe
     checkpoint: Checkpoint
     model: Any
+    misread: frozenset[str] = frozenset()
     misplaced: set[int] = field(default_factory=set)
 
     @property
@@ -66,7 +69,18 @@ class VerifyContext:
 
     def trimmed(self, sample: ProbeSample) -> Inputs:
         """As `training_inputs`, on the CPU. The template ends turns with a line break."""
-        return plain_inputs(self.checkpoint.processor, [sample.messages], generation_prompt=False)
+        return self.plain_inputs([sample.messages], generation_prompt=False)
+
+    def plain_inputs(
+        self, conversations: list[list[dict[str, Any]]], *, generation_prompt: bool
+    ) -> Inputs:
+        """Inputs of conversations through the saved processor, on the CPU, padded on the left."""
+        return plain_inputs(
+            self.checkpoint.processor,
+            conversations,
+            generation_prompt=generation_prompt,
+            misread=self.misread,
+        )
 
     def engine_positions(self, inputs: Inputs) -> BatchPositions:
         """Positions of a batch by Sightline's engine."""

@@ -6,7 +6,7 @@ import torch
 from transformers import GenerationConfig
 
 from sightline.checks.context import VerifyContext
-from sightline.checks.plain import before_last_answer, plain_inputs
+from sightline.checks.plain import before_last_answer
 from sightline.errors import VerifyError
 from sightline.evaluation import ProbeSample
 
@@ -22,11 +22,7 @@ def forced_logits(context: VerifyContext, sample: ProbeSample) -> tuple[torch.Te
         (num_steps, vocabulary) float32, and the columns of the whole conversation that predict
         the same tokens, (num_steps,) int64.
     """
-    inputs = plain_inputs(
-        context.checkpoint.processor,
-        [before_last_answer(sample.messages)],
-        generation_prompt=True,
-    )
+    inputs = context.plain_inputs([before_last_answer(sample.messages)], generation_prompt=True)
     width = inputs["input_ids"].shape[1]
     if not torch.equal(inputs["input_ids"][0], sample.input_ids[:width]):
         raise VerifyError(

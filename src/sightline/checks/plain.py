@@ -1,12 +1,13 @@
 """The way of someone who has never heard of Sightline: transformers and its processor alone.
 
-Nothing here uses Sightline's encoding, media or position code. That is the point: what this
-path computes is compared with what trained.
+Nothing here uses Sightline's encoding, media or position code, but for the pictures of ``misread``.
+That is the point: what this path computes is compared with what trained.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from transformers.image_utils import load_image
 from transformers.video_utils import load_video
 
+from sightline.data.images import load_image as load_image_as_trained
 from sightline.errors import VerifyError
 
 # What Qwen's own code takes where a checkpoint names no rate.
@@ -22,7 +24,11 @@ _FPS_OF_QWEN = 2.0
 
 
 def plain_inputs(
-    processor: Any, conversations: list[list[dict[str, Any]]], *, generation_prompt: bool
+    processor: Any,
+    conversations: list[list[dict[str, Any]]],
+    *,
+    generation_prompt: bool,
+    misread: Collection[str] = (),
 ) -> dict[str, torch.Tensor]:
     """Inputs of conversations through the saved processor, padded on the left.
 
@@ -31,19 +37,23 @@ def plain_inputs(
         conversations: Chat messages with media by path. A medium that trained with fewer pixels
             than the processor gives it has ``max_pixels``, as in Qwen's own examples.
         generation_prompt: Whether the assistant's turn is opened.
+        misread: Paths of pictures that transformers' ``load_image`` reads otherwise than training
+            did. They are handed over as training saw them.
     """
     if not any(_has_own_limits(messages) for messages in conversations):
-        return _prepared(processor, conversations, generation_prompt=generation_prompt)
+        return _prepared(processor, conversations, generation_prompt, misread)
     # One call takes one limit: each conversation by itself, padded afterwards.
     alone = [
-        _prepared(processor, [messages], generation_prompt=generation_prompt)
-        for messages in conversations
+        _prepared(processor, [messages], generation_prompt, misread) for messages in conversations
     ]
     return _joined(alone, processor.tokenizer)
 
 
 def _prepared(
-    processor: Any, conversations: list[list[dict[str, Any]]], *, generation_prompt: bool
+    processor: Any,
+    conversations: list[list[dict[str, Any]]],
+    generation_prompt: bool,
+    misread: Collection[str],
 ) -> dict[str, torch.Tensor]:
     """Inputs of conversations whose media have the same limits."""
     texts = [
@@ -52,8 +62,12 @@ def _prepared(
         )
         for messages in conversations
     ]
-    images = [load_image(path) for messages in conversations for path in _media(messages, "image")]
-    paths = [path for messages in conversations for path in _media(messages, "video")]
+    images = [
+        load_image_as_trained(Path(path), max_pixels=None) if path in misread else load_image(path)
+        for messages in conversations
+        for path in media_paths(messages, "image")
+    ]
+    paths = [path for messages in conversations for path in media_paths(messages, "video")]
     fps = processor.video_processor.fps or _FPS_OF_QWEN
     sample = partial(processor.video_processor.sample_frames, fps=fps)
     load: Any = load_video
@@ -136,7 +150,12 @@ def question(messages: list[dict[str, Any]]) -> str:
     return spoken(messages[-2])
 
 
-def _media(messages: list[dict[str, Any]], kind: str) -> list[str]:
+def media_paths(messages: list[dict[str, Any]], kind: str) -> list[str]:
+    """The files of all images or videos of a conversation, in order.
+
+    Raises:
+        VerifyError: One is not there.
+    """
     paths = [part[kind] for turn in messages for part in turn["content"] if part["type"] == kind]
     for path in paths:
         if not Path(path).is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
-from sightline.checks.plain import spoken
+from sightline.checks.plain import media_paths, spoken
 from sightline.data import IGNORE_INDEX
 from sightline.evaluation import ProbeSample
 
@@ -79,6 +79,31 @@ def media_size(context: VerifyContext) -> Finding:
         if not num_shrunk
         else "Lower data.images.max_pixels or data.videos.max_pixels, which is saved with the "
         "model, or raise data.max_length. ledger.jsonl has shrunk_to for each sample.",
+    )
+
+
+def media_pixels(context: VerifyContext) -> Finding:
+    """How many pictures transformers by itself reads with other pixels than training did."""
+    paths = [
+        path for sample in context.probe.samples for path in media_paths(sample.messages, "image")
+    ]
+    others = [path for path in paths if path in context.misread]
+    return Finding(
+        id="tokens.media_pixels",
+        title="Plain transformers reads these pictures as trained",
+        holds=None,
+        measured=f"{len(others)} of {len(paths)} pictures are read otherwise by transformers' "
+        "load_image(path)",
+        tolerance="-",
+        figures={"num_pictures": len(paths), "num_differing": len(others)},
+        detail=""
+        if not others
+        else f"transparency or 16 bits a grey: {', '.join(others[:3])}. The other checks look at "
+        "them as training did.",
+        advice=""
+        if not others
+        else "Open such pictures with sightline.data.images.load_image and hand over the picture "
+        "instead of its path, or save them as RGB first.",
     )
 
 

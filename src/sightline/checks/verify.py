@@ -12,10 +12,12 @@ import torch
 from sightline.checks import answers, logits, positions, tokens, weights
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
+from sightline.checks.plain import media_paths
 from sightline.checks.predictions import predictions_record
 from sightline.config import load_config
+from sightline.data.images import reads_as_plain
 from sightline.errors import VerifyError
-from sightline.evaluation import load_probe
+from sightline.evaluation import Probe, load_probe
 from sightline.model import load_weights, open_checkpoint
 from sightline.records import RunDirectory, collect_versions, write_json
 
@@ -61,6 +63,7 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
         # Every later check compares token by token; without equal tokens they say nothing.
         return _finish(context, findings, None, None)
     add(tokens.media_size(context))
+    add(tokens.media_pixels(context))
     add(positions.same_as_training(context))
     # Before the checks on logits: it notes the samples that need explicit positions.
     add(positions.plain_transformers(context))
@@ -95,7 +98,12 @@ def _load(run: RunDirectory) -> VerifyContext:
         probe=probe,
         checkpoint=checkpoint,
         model=model.to(torch.device(device)),
+        misread=frozenset(path for path in _pictures(probe) if not reads_as_plain(Path(path))),
     )
+
+
+def _pictures(probe: Probe) -> set[str]:
+    return {path for sample in probe.samples for path in media_paths(sample.messages, "image")}
 
 
 def _finish(

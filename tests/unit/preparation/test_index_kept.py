@@ -207,8 +207,8 @@ def test_another_limit_of_pixels_measures_the_pictures_again(path: Path, tiny_fo
             }
         )
         data = prepare_data(config, open_checkpoint(folder, config.data))
-        codes = [table.column("code").to_pylist() for table in data.train.files[0].tables()]
-        kept.append(sum(codes, []))
+        [table] = data.train.files[0].tables()
+        kept.append(table.column("code").to_pylist())
     assert kept == [[None, None], [None, "media.large"], [None, None]]
 
 
