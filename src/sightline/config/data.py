@@ -58,9 +58,26 @@ class ImageConfig(Section):
 class VideoConfig(Section):
     """Frames and pixel limits of a video."""
 
-    fps: float = key(2.0, "Frames taken from a video. Saved with the model.", unit="1/s", gt=0)
+    fps: float | None = key(
+        2.0,
+        "Frames taken from a video; null where num_frames is set. Saved with the model.",
+        unit="1/s",
+        gt=0,
+    )
+    num_frames: int | None = key(
+        None,
+        "Frames taken from every video, evenly, whatever its length; instead of fps. Saved with "
+        "the model.",
+        unit="frames",
+        ge=2,
+    )
     min_frames: int = key(4, "Fewest frames taken.", unit="frames", ge=2)
-    max_frames: int = key(768, "Most frames taken.", unit="frames", ge=2)
+    max_frames: int = key(
+        768,
+        "Most frames taken. A list of frames that is longer is a bad sample.",
+        unit="frames",
+        ge=2,
+    )
     min_pixels: int | None = key(
         None,
         "Smaller videos are enlarged to this; null is the checkpoint's own. For Qwen3-VL the "
@@ -76,11 +93,44 @@ class VideoConfig(Section):
         gt=0,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_sample(cls, given: Any) -> Any:
+        # The default rate gives way to a number of frames; one that is written does not.
+        if isinstance(given, dict) and given.get("num_frames") is not None and "fps" not in given:
+            return {**given, "fps": None}
+        return given
+
     @model_validator(mode="after")
     def _ordered(self) -> VideoConfig:
+        _refuse_two_ways(self)
         _refuse_reversed(self, "frames", self.min_frames, self.max_frames)
         _refuse_reversed(self, "pixels", self.min_pixels, self.max_pixels)
         return self
+
+
+def _refuse_two_ways(videos: VideoConfig) -> None:
+    """Frames are taken by a rate or by a number, which the bounds on their number hold for too."""
+    fps, wanted = videos.fps, videos.num_frames
+    if wanted is None and fps is None:
+        raise ContradictionError(
+            "fps", "neither fps nor num_frames says which frames are taken", "Set one of them."
+        )
+    if wanted is None:
+        return
+    if fps is not None:
+        raise ContradictionError(
+            "num_frames",
+            f"num_frames is {wanted} and fps is {fps:g}; either decides how many frames are taken",
+            "Remove one of them.",
+        )
+    low, high = videos.min_frames, videos.max_frames
+    if not low <= wanted <= high:
+        raise ContradictionError(
+            "num_frames",
+            f"num_frames is {wanted}, outside min_frames {low} to max_frames {high}",
+            "Change one of them.",
+        )
 
 
 class DataConfig(Section):

@@ -114,6 +114,7 @@ def _apply_budget(processor: Any, data: DataConfig) -> None:
     image.size = _budgeted("data.images", image.size, data.images)
     video.size = _budgeted("data.videos", video.size, data.videos)
     video.fps = data.videos.fps
+    video.num_frames = data.videos.num_frames
     video.min_frames = data.videos.min_frames
     video.max_frames = data.videos.max_frames
     video.do_sample_frames = True
@@ -158,6 +159,7 @@ def _preprocessing(processor: Any, family: TrainableFamily, images: ImageConfig)
             min_frames=int(video.min_frames),
             max_frames=int(video.max_frames),
             temporal_patch_size=int(video.temporal_patch_size),
+            num_frames=None if video.fps or not video.num_frames else int(video.num_frames),
         ),
         timestamps_in_text=family.rope.temporal_rule == "frame_per_span",
         max_file_pixels=images.max_file_pixels,

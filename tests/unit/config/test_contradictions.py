@@ -48,6 +48,42 @@ def test_a_video_of_one_frame(refused: Refused) -> None:
     ]
 
 
+def test_a_number_of_frames_takes_the_place_of_the_rate(loaded: Loaded) -> None:
+    videos = loaded("", "data.videos.num_frames=16").data.videos
+    assert (videos.fps, videos.num_frames) == (None, 16)
+    # As a run directory keeps it, with every key.
+    again = loaded("", f"data.videos={videos.model_dump_json()}").data.videos
+    assert again == videos
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            "{fps: 2.0, num_frames: 16}",
+            "num_frames: num_frames is 16 and fps is 2; either decides how many frames are taken. "
+            "Remove one of them.",
+        ),
+        (
+            "{fps: null}",
+            "fps: neither fps nor num_frames says which frames are taken. Set one of them.",
+        ),
+        (
+            "{num_frames: 16, max_frames: 8}",
+            "num_frames: num_frames is 16, outside min_frames 4 to max_frames 8. "
+            "Change one of them.",
+        ),
+        (
+            "{num_frames: 2}",
+            "num_frames: num_frames is 2, outside min_frames 4 to max_frames 768. "
+            "Change one of them.",
+        ),
+    ],
+)
+def test_two_ways_to_take_frames(refused: Refused, given: str, said: str) -> None:
+    assert refused("", f"data.videos={given}") == [f"--set data.videos={given}: data.videos.{said}"]
+
+
 def test_everything_frozen(refused: Refused) -> None:
     assert refused("tuning: {language: freeze, projector: freeze}\n") == [
         "run.yaml:5: tuning: every tower is frozen, so the plan trains nothing; "

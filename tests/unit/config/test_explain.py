@@ -78,7 +78,7 @@ def test_numbers_that_count_something_have_a_unit() -> None:
         ("data.eval[].tags.role_tag", "text | null", "from", ""),
         ("data.max_length", "whole number | null", "null", "tokens"),
         ("data.images.max_pixels", "whole number | null", "null", "pixels an image"),
-        ("data.videos.fps", "number", "2", "1/s"),
+        ("data.videos.fps", "number | null", "2", "1/s"),
         ("tuning.projector", "freeze | lora | full", "full", ""),
         ("tuning.lora.alpha", "whole number", "32", ""),
         ("training.learning_rate", "number", "0.0001", ""),
