@@ -81,6 +81,23 @@ def write_boxes(
     return replace(conversation, messages=tuple(messages))
 
 
+def in_file_pixels(
+    part: BoxPart, image: PlannedImage, preprocessing: Preprocessing
+) -> tuple[float, ...]:
+    """The numbers of a box or a point in pixels of its picture's file, upright.
+
+    Args:
+        part: The box as the source has it.
+        image: Its picture.
+        preprocessing: The run's own limits, whatever the sample is shrunk to.
+    """
+    width, height = _sides(part, image, preprocessing)
+    across, down = image.width / width, image.height / height
+    return tuple(
+        number * (down if place % 2 else across) for place, number in enumerate(part.numbers)
+    )
+
+
 def _written(
     part: BoxPart,
     images: Sequence[PlannedImage],

@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 
+from sightline.data.conversation import Conversation
 from sightline.data.encode import EncodedSample, Encoder
 from sightline.data.fit import cut
 from sightline.data.index import Entry, IndexedFile, entries_of
@@ -74,13 +75,22 @@ class PlannedSamples(Sequence[EncodedSample]):
         Raises:
             DataError: It cannot be used any more.
         """
+        return self._encoder.encode(self.conversation(item), item.limits)
+
+    def conversation(self, item: Item) -> Conversation:
+        """The turns of a conversation of the plan, its boxes still as boxes.
+
+        Args:
+            item: Which.
+
+        Raises:
+            DataError: It cannot be used any more.
+        """
         entry = self._entry(item)
         reader = self._files[item.file].reader
         origin = entry.origin(reader.rows.file)
         conversation = reader.conversation(origin, entry.offset, entry.num_bytes)
-        if item.turns is not None:
-            conversation = cut(conversation, item.turns, item.piece)
-        return self._encoder.encode(conversation, item.limits)
+        return conversation if item.turns is None else cut(conversation, item.turns, item.piece)
 
     def item(self, index: int) -> Item:
         """What the plan says of a conversation."""
