@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sightline.cli.console import make_console, quiet_libraries, user_errors
 from sightline.errors import ConfigError
-from sightline.report.positions import DrawnPositions, DrawnSpan, positions_text
+from sightline.report.positions import DrawnPositions, positions_text
 
 if TYPE_CHECKING:
     from sightline.positions import Layout, Positions
@@ -113,21 +112,11 @@ def _of_sample(path: Path, index: int, overrides: list[str]) -> DrawnPositions:
 
 
 def _drawn(title: str, placed: Positions, layout: Layout) -> DrawnPositions:
-    spans = []
-    start = 0
-    for span in layout.spans:
-        stop = start + span.num_tokens
-        label = span.kind
-        if span.merged_grid_thw is not None:
-            label += " " + " x ".join(str(side) for side in span.merged_grid_thw)
-        if stop > start and label == "text" and spans and spans[-1].kind == "text":
-            spans[-1] = replace(spans[-1], stop=stop)
-        elif stop > start:
-            spans.append(DrawnSpan(kind=span.kind, start=start, stop=stop, label=label))
-        start = stop
+    from sightline.preparation.spans import named_spans
+
     return DrawnPositions(
         title=title,
         position_ids=placed.position_ids,
         rope_delta=placed.rope_delta,
-        spans=tuple(spans),
+        spans=named_spans(layout),
     )

@@ -77,6 +77,34 @@ def check(
     )
 
 
+@app.command()
+def preview(
+    config: ConfigPath,
+    output: Annotated[
+        Path | None,
+        typer.Option("--out", help="The page, an HTML file; OUTPUT.preview.html without it."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="How many, evenly over the data.")] = 8,
+    sample: Annotated[
+        list[int] | None,
+        typer.Option(help="This one, by its number in an epoch, from 0; may be repeated."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Show samples as the model will see them, on one page: pixels, boxes, tokens, positions."""
+    from sightline.cli.preview import preview_command
+
+    raise SystemExit(
+        preview_command(
+            config,
+            overrides or [],
+            output=output,
+            num_samples=samples,
+            numbers=sample or [],
+        )
+    )
+
+
 @app.command("import")
 def import_(
     tool: Annotated[str, typer.Argument(help="llamafactory, swift or official.")],

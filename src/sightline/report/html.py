@@ -12,8 +12,10 @@ from sightline.report.quantities import (
     number_text,
     plural,
     share_text,
+    size_text,
     time_text,
 )
+from sightline.report.visible import visible_text
 
 
 def render_template(name: str, values: Mapping[str, Any]) -> str:
@@ -34,7 +36,9 @@ def render_template(name: str, values: Mapping[str, Any]) -> str:
         "count": count_text,
         "number": number_text,
         "share": share_text,
+        "size": size_text,
         "time": time_text,
+        "visible": visible_text,
     }
     environment.globals["plural"] = plural
     return environment.get_template(name).render(values)

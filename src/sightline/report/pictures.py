@@ -69,7 +69,7 @@ def load_picture(path: Path) -> Picture | Unshown:
     except _UNREADABLE as error:
         return Unshown(caption=str(path), reason=f"The file cannot be read: {error}")
     caption = f"{path.name}, {image.width} × {image.height} pixels"
-    return _embedded(image, MAX_SIDE_PIXELS, caption)
+    return embed(image, MAX_SIDE_PIXELS, caption)
 
 
 def load_strip(path: Path) -> list[Picture | Unshown]:
@@ -83,7 +83,7 @@ def load_strip(path: Path) -> list[Picture | Unshown]:
             if not container.streams.video:
                 return [Unshown(caption=str(path), reason="The file has no video in it.")]
             strip = [
-                _embedded(image, _STRIP_SIDE_PIXELS, f"{path.name}, {seconds:.1f} s")
+                embed(image, _STRIP_SIDE_PIXELS, f"{path.name}, {seconds:.1f} s")
                 for seconds, image in _frames(container, container.streams.video[0])
             ]
     except FileNotFoundError:
@@ -91,6 +91,32 @@ def load_strip(path: Path) -> list[Picture | Unshown]:
     except (FFmpegError, OSError, ValueError) as error:
         return [Unshown(caption=str(path), reason=f"The file cannot be read: {error}")]
     return [*strip] or [Unshown(caption=str(path), reason="No frame of it can be decoded.")]
+
+
+def embed(image: Image.Image, side: int, caption: str) -> Picture:
+    """An image of any mode as a data URI: PNG or JPEG, whichever is smaller.
+
+    Args:
+        image: The image.
+        side: Its longest side in the page's file, pixels.
+        caption: What it is.
+    """
+    flat = _on_white(image)
+    scale = min(1.0, side / max(image.size))
+    if scale < 1.0:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        flat = flat.resize(size, Image.Resampling.LANCZOS)
+    kind, data = min(
+        (("png", _encoded(flat, "PNG")), ("jpeg", _encoded(flat, "JPEG"))),
+        key=lambda choice: len(choice[1]),
+    )
+    return Picture(
+        uri=f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}",
+        width=flat.width,
+        height=flat.height,
+        scale=scale,
+        caption=caption,
+    )
 
 
 def _frames(container: InputContainer, stream: VideoStream) -> Iterator[tuple[float, Image.Image]]:
@@ -117,26 +143,6 @@ def _targets(container: InputContainer, stream: VideoStream) -> list[float]:
     else:
         return [0.0]
     return [length * place / NUM_STRIP_FRAMES for place in range(NUM_STRIP_FRAMES)]
-
-
-def _embedded(image: Image.Image, side: int, caption: str) -> Picture:
-    """An image of any mode as a data URI: PNG or JPEG, whichever is smaller."""
-    flat = _on_white(image)
-    scale = min(1.0, side / max(image.size))
-    if scale < 1.0:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        flat = flat.resize(size, Image.Resampling.LANCZOS)
-    kind, data = min(
-        (("png", _encoded(flat, "PNG")), ("jpeg", _encoded(flat, "JPEG"))),
-        key=lambda choice: len(choice[1]),
-    )
-    return Picture(
-        uri=f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}",
-        width=flat.width,
-        height=flat.height,
-        scale=scale,
-        caption=caption,
-    )
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+
+from sightline.records.preview import ShownSpan
 
 _AXES = ("time", "height", "width")
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BAND_LINES = 3
 _MOST_NUMBERS = 16
 _SPANS_EACH_END = 6
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DrawnSpan:
-    """A span as it is drawn.
-
-    Attributes:
-        kind: text, image or video.
-        start: First token.
-        stop: Token after the last one.
-        label: What is written on it.
-    """
-
-    kind: str
-    start: int
-    stop: int
-    label: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +30,7 @@ class DrawnPositions:
     title: str
     position_ids: np.ndarray
     rope_delta: int
-    spans: tuple[DrawnSpan, ...]
+    spans: tuple[ShownSpan, ...]
 
     @property
     def num_tokens(self) -> int:
@@ -78,11 +64,11 @@ def positions_text(drawn: DrawnPositions, width: int = 80) -> str:
     return "\n".join(line[:width].rstrip() for line in lines)
 
 
-def span_ranges(drawn: DrawnPositions, span: DrawnSpan) -> list[str]:
+def span_ranges(drawn: DrawnPositions, span: ShownSpan) -> list[str]:
     """From where to where a span goes on each axis, the 1-D index last.
 
     >>> ids = np.array([[0, 1, 1], [0, 1, 1], [0, 1, 2]])
-    >>> image = DrawnSpan(kind="image", start=1, stop=3, label="image")
+    >>> image = ShownSpan(kind="image", start=1, stop=3, label="image")
     >>> sample = DrawnPositions(title="", position_ids=ids, rope_delta=0, spans=(image,))
     >>> span_ranges(sample, image)
     ['1', '1', '1-2', '1-2']
@@ -90,6 +76,26 @@ def span_ranges(drawn: DrawnPositions, span: DrawnSpan) -> list[str]:
     axes = drawn.position_ids[:, span.start : span.stop]
     bounds = [(int(axis.min()), int(axis.max())) for axis in axes]
     return [_range(low, high) for low, high in [*bounds, (span.start, span.stop - 1)]]
+
+
+def shown_tokens(drawn: DrawnPositions, start: int, stop: int, *, most: int) -> np.ndarray:
+    """Tokens that are drawn: all, or lowest and highest of every stretch so no tooth is lost.
+
+    Args:
+        drawn: The sample.
+        start: First token.
+        stop: Token after the last one.
+        most: About how many are drawn.
+    """
+    if stop - start <= most:
+        return np.arange(start, stop)
+    edges = np.linspace(start, stop, most // 6 + 1).astype(int)
+    kept = {start, stop - 1}
+    for left, right in pairwise(edges.tolist()):
+        part = drawn.position_ids[:, left:right]
+        kept.update((left + part.argmin(axis=1)).tolist())
+        kept.update((left + part.argmax(axis=1)).tolist())
+    return np.array(sorted(kept))
 
 
 def _range(low: int, high: int) -> str:

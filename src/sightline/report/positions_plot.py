@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sightline.records import write_bytes
-from sightline.report.positions import DrawnPositions, DrawnSpan
+from sightline.records.preview import ShownSpan
+from sightline.report.positions import DrawnPositions, shown_tokens
 
 _INK, _SOFT, _GRID = "#1b1f24", "#57606a", "#e3e7eb"
 # Apart for the colour-blind and in grey (Okabe and Ito): time, height, width.
@@ -61,7 +60,7 @@ def draw_positions(drawn: DrawnPositions) -> Figure:
     return figure
 
 
-def _window(drawn: DrawnPositions, span: DrawnSpan) -> tuple[int, int]:
+def _window(drawn: DrawnPositions, span: ShownSpan) -> tuple[int, int]:
     """A few text tokens, and as many rows of the span as can be told apart."""
     around = max(4, min(24, (span.stop - span.start) // 8))
     stop = min(span.stop + around, span.start + 400, drawn.num_tokens)
@@ -83,7 +82,7 @@ def _draw(axes: Axes, drawn: DrawnPositions, start: int, stop: int) -> None:
                     fontsize=9,
                     color=_SOFT,
                 )
-    tokens = _shown_tokens(drawn, start, stop)
+    tokens = shown_tokens(drawn, start, stop, most=_MOST_POINTS)
     axes.plot(tokens, tokens, color=_SOFT, ls=(0, (4, 3)), lw=1, label="1-D")
     marker = "." if len(tokens) <= 120 else ""
     # Width first: its teeth would cover the others.
@@ -99,16 +98,3 @@ def _draw(axes: Axes, drawn: DrawnPositions, start: int, stop: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _shown_tokens(drawn: DrawnPositions, start: int, stop: int) -> np.ndarray:
-    """Tokens that are drawn: all, or lowest and highest of every stretch so no tooth is lost."""
-    if stop - start <= _MOST_POINTS:
-        return np.arange(start, stop)
-    edges = np.linspace(start, stop, _MOST_POINTS // 6 + 1).astype(int)
-    kept = {start, stop - 1}
-    for left, right in pairwise(edges.tolist()):
-        part = drawn.position_ids[:, left:right]
-        kept.update((left + part.argmin(axis=1)).tolist())
-        kept.update((left + part.argmax(axis=1)).tolist())
-    return np.array(sorted(kept))

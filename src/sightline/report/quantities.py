@@ -83,3 +83,13 @@ def plural(number: int, noun: str) -> str:
     ('1 check', '2 checks')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """A size as people say it, width first.
+
+    >>> size_text((480, 1280))
+    '1,280 × 480'
+    """
+    height, width = size
+    return f"{width:,} × {height:,}"
