@@ -31,10 +31,12 @@ from sightline.training import train
 
 NUM_STEPS = 30
 CHECKS = [
+    "preprocessing.settings",
     "tokens.same_ids",
     "tokens.labels",
     "tokens.media_size",
     "tokens.media_pixels",
+    "preprocessing.pixels",
     "positions.same_as_training",
     "positions.plain_transformers",
     "positions.conformance",
@@ -49,7 +51,7 @@ CHECKS = [
     "answers.annotated",
 ]
 # Where tokens differ, the checks behind them would compare one sequence with another.
-WITHOUT_EQUAL_TOKENS = CHECKS[:2]
+WITHOUT_EQUAL_TOKENS = CHECKS[:3]
 PICTURE, VIDEO = 0, 1
 
 
@@ -325,8 +327,12 @@ def test_another_pixel_budget(copy: Copy) -> None:
         record["image_processor"]["size"]["longest_edge"] = 112 * 168 // 2
 
     copy.edit_json(copy.run.merged / "processor_config.json", halve)
-    findings = _expect(copy, {"tokens.same_ids"}, checks=WITHOUT_EQUAL_TOKENS)
+    faults = {"preprocessing.settings", "tokens.same_ids"}
+    findings = _expect(copy, faults, checks=WITHOUT_EQUAL_TOKENS)
     assert findings["tokens.same_ids"].figures["num_differing"] == 1
+    assert findings["preprocessing.settings"].detail == (
+        "image_budget.max_pixels: trained with 12845056, saved 9408"
+    )
 
 
 def test_another_frame_rate(copy: Copy) -> None:
@@ -334,7 +340,45 @@ def test_another_frame_rate(copy: Copy) -> None:
         record["video_processor"]["fps"] *= 2
 
     copy.edit_json(copy.run.merged / "processor_config.json", double)
-    _expect(copy, {"tokens.same_ids"}, checks=WITHOUT_EQUAL_TOKENS)
+    faults = {"preprocessing.settings", "tokens.same_ids"}
+    findings = _expect(copy, faults, checks=WITHOUT_EQUAL_TOKENS)
+    assert findings["preprocessing.settings"].detail == "sampling.fps: trained with 2.0, saved 4.0"
+
+
+def test_another_filter(copy: Copy) -> None:
+    """The pictures are not resized, so that nothing but the setting differs."""
+
+    def blur(record: dict[str, Any]) -> None:
+        record["image_processor"]["resample"] = int(Image.Resampling.BILINEAR)
+
+    copy.edit_json(copy.run.merged / "processor_config.json", blur)
+    findings = _expect(copy, {"preprocessing.settings"})
+    assert findings["preprocessing.settings"].detail == (
+        "recipe.image.resample: trained with bicubic, saved bilinear"
+    )
+
+
+def test_one_grey_level_of_a_picture(copy: Copy, tmp_path: Path) -> None:
+    """Too little for the logits' tolerance; the picture is another one all the same."""
+
+    def touch(record: dict[str, Any]) -> None:
+        [part] = [
+            part
+            for turn in record["samples"][PICTURE]["messages"]
+            for part in turn["content"]
+            if part["type"] == "image"
+        ]
+        with Image.open(part["image"]) as opened:
+            picture = opened.convert("RGB")
+        red, green, blue = picture.getpixel((40, 30))  # type: ignore[misc]
+        picture.putpixel((40, 30), (red, green, blue ^ 1))
+        picture.save(tmp_path / "touched.png")
+        part["image"] = str(tmp_path / "touched.png")
+
+    copy.edit_json(copy.run.probe, touch)
+    findings = _expect(copy, {"preprocessing.pixels"}, may_fail={"logits.merged"})
+    assert findings["preprocessing.pixels"].detail == "sample 0: the same grids, other grey levels"
+    assert findings["preprocessing.pixels"].figures == {"num_samples": 2, "num_differing": 1}
 
 
 def test_another_normalisation_of_pixels(copy: Copy) -> None:
@@ -344,7 +388,8 @@ def test_another_normalisation_of_pixels(copy: Copy) -> None:
         record["image_processor"]["image_mean"] = [0.0, 0.0, 0.0]
 
     copy.edit_json(copy.run.merged / "processor_config.json", recentre)
-    _expect(copy, {"logits.merged"}, may_fail={"answers.alone", "answers.annotated"})
+    faults = {"preprocessing.settings", "preprocessing.pixels", "logits.merged"}
+    _expect(copy, faults, may_fail={"answers.alone", "answers.annotated"})
 
 
 def _labelled(copy: Copy, token: str | None) -> None:

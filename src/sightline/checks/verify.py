@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sightline.checks import answers, logits, positions, tokens, weights
+from sightline.checks import answers, logits, positions, preprocessing, tokens, weights
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
 from sightline.checks.plain import media_paths
@@ -57,13 +57,17 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
         findings.append(finding)
         on_finding(finding)
 
-    add(tokens.same_ids(context))
+    # First: where another pixel budget was saved, it explains what else differs.
+    add(preprocessing.same_settings(context))
+    ids = tokens.same_ids(context)
+    add(ids)
     add(tokens.labels_on_answers(context))
-    if not findings[0].holds:
+    if not ids.holds:
         # Every later check compares token by token; without equal tokens they say nothing.
         return _finish(context, findings, None, None)
     add(tokens.media_size(context))
     add(tokens.media_pixels(context))
+    add(preprocessing.same_pixels(context))
     add(positions.same_as_training(context))
     # Before the checks on logits: it notes the samples that need explicit positions.
     add(positions.plain_transformers(context))

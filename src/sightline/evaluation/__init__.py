@@ -8,6 +8,7 @@ from sightline.evaluation.generate import (
     last_answer,
     same_answer,
 )
+from sightline.evaluation.pixels import SeenPixels, seen_pixels
 from sightline.evaluation.probe import Probe, ProbeSample, load_probe, save_probe
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LabelledBox",
     "Probe",
     "ProbeSample",
+    "SeenPixels",
     "answer_text",
     "boxes_in_file",
     "find_boxes",
@@ -23,4 +25,5 @@ __all__ = [
     "load_probe",
     "same_answer",
     "save_probe",
+    "seen_pixels",
 ]

@@ -6,7 +6,7 @@ token ids, labels, positions and logits. Neither can run code when it is loaded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from sightline.errors import VerifyError
 from sightline.evaluation.generate import Answer
+from sightline.evaluation.pixels import SeenPixels
+from sightline.geometry import PixelRecipes
 from sightline.records import RunDirectory, full_disk_explained, read_json, write_json
 
 _TENSORS = ("input_ids", "labels", "position_ids", "columns", "logits")
@@ -31,6 +33,7 @@ class ProbeSample:
         line: Line of the sample; None in tables.
         messages: The conversation in the chat template's form, media by path.
         max_new_tokens: Bound on an answer to this sample.
+        pixels: Grids of its media, and a digest of what the model saw of them.
         answer_ids: Greedy answer of the trained model, before merging.
         answer_gaps: Distance of the two highest logits at each of its steps.
         input_ids: (seq,) int64.
@@ -45,6 +48,7 @@ class ProbeSample:
     line: int | None
     messages: list[dict[str, Any]]
     max_new_tokens: int
+    pixels: SeenPixels
     answer_ids: list[int]
     answer_gaps: list[float]
     input_ids: torch.Tensor
@@ -68,6 +72,8 @@ class Probe:
         base: Folder or hub id of the base checkpoint.
         dtype: Dtype of the exported weights.
         uses_adapter: Whether an adapter was exported.
+        preparation: Everything that decided how media were prepared, by name.
+        recipes: What was done to pixels; None where no recipe tells it.
         merged_fingerprints: Fingerprint of every weight of the merged model, in memory.
         frozen_fingerprints: Fingerprint of every weight that the plan froze, before training.
         num_watched: Trainable tensors whose gradients were watched.
@@ -78,6 +84,8 @@ class Probe:
     base: str
     dtype: str
     uses_adapter: bool
+    preparation: dict[str, Any] = field(default_factory=dict)
+    recipes: PixelRecipes | None = None
     merged_fingerprints: dict[str, str] = field(default_factory=dict)
     frozen_fingerprints: dict[str, str] = field(default_factory=dict)
     num_watched: int = 0
@@ -102,12 +110,16 @@ def save_probe(run: RunDirectory, probe: Probe) -> None:
             "base": probe.base,
             "dtype": probe.dtype,
             "uses_adapter": probe.uses_adapter,
+            "preparation": probe.preparation,
+            "recipes": asdict(probe.recipes) if probe.recipes is not None else None,
             "num_watched": probe.num_watched,
             "without_gradient": probe.without_gradient,
             "merged_fingerprints": probe.merged_fingerprints,
             "frozen_fingerprints": probe.frozen_fingerprints,
             "samples": [
-                {name: getattr(sample, name) for name in _FIELDS} for sample in probe.samples
+                {name: getattr(sample, name) for name in _FIELDS}
+                | {"pixels": asdict(sample.pixels)}
+                for sample in probe.samples
             ],
         },
     )
@@ -124,12 +136,21 @@ def load_probe(run: RunDirectory) -> Probe:
         settings = {key: record[key] for key in record if key not in ("schema", "samples")}
         tensors = load_file(str(run.probe_tensors))
         samples = [
-            ProbeSample(**(sample | {name: tensors[f"{position}.{name}"] for name in _TENSORS}))
+            ProbeSample(
+                **sample
+                | {name: tensors[f"{position}.{name}"] for name in _TENSORS}
+                | {"pixels": SeenPixels(**sample["pixels"])}
+            )
             for position, sample in enumerate(record["samples"])
         ]
         for sample in samples:
             _find_media(sample.messages, run)
-        return Probe(samples=samples, **settings)
+        recipes = settings.pop("recipes")
+        return Probe(
+            samples=samples,
+            recipes=PixelRecipes.from_record(recipes) if recipes is not None else None,
+            **settings,
+        )
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise VerifyError(
             f"{run.probe_tensors}: the probe of this run is broken: {error}\n"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Backend = Literal["torch", "pil"]
 Resample = Literal["bilinear", "bicubic"]
@@ -51,3 +52,21 @@ class PixelRecipes:
 
     image: PixelRecipe
     video: PixelRecipe
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Mapping[str, Any]]) -> PixelRecipes:
+        """The recipes of a JSON file that ``dataclasses.asdict`` made.
+
+        Raises:
+            KeyError: A recipe is missing.
+            TypeError: A field is missing, or one too many.
+        """
+        return cls(
+            image=_recipe_of(record["image"]),
+            video=_recipe_of(record["video"]),
+        )
+
+
+def _recipe_of(record: Mapping[str, Any]) -> PixelRecipe:
+    lists = {name: tuple(record[name]) for name in ("mean", "std")}
+    return PixelRecipe(**{**record, **lists})

@@ -1,7 +1,7 @@
 """Checkpoints: opening, loading, running and saving them. The only user of ``Auto*``."""
 
 from sightline.model.checkpoint import Checkpoint, open_checkpoint
-from sightline.model.export import merge, save_adapter, save_merged
+from sightline.model.export import merge, preparation_record, save_adapter, save_merged
 from sightline.model.fingerprint import differing, fingerprint, fingerprints
 from sightline.model.load import choose_dtype, load_weights, resolve_model, skeleton
 from sightline.model.positions import follow_engine
@@ -29,6 +29,7 @@ __all__ = [
     "normalised_patches",
     "open_checkpoint",
     "patch_features",
+    "preparation_record",
     "reference_family",
     "resolve_model",
     "save_adapter",

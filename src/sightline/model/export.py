@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -10,19 +12,52 @@ from transformers import PreTrainedModel
 
 from sightline.errors import ModelError
 from sightline.model.checkpoint import Checkpoint
-from sightline.records import atomic_directory
+from sightline.records import atomic_directory, collect_versions, write_json
+
+PREPARATION_FILE = "sightline.json"
 
 
-def save_adapter(model: PeftModel, directory: Path) -> None:
+def preparation_record(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything that decides how media and boxes become what the model sees, by name.
+
+    Args:
+        checkpoint: An opened checkpoint: the base with the run's settings, or an exported folder.
+    """
+    family = checkpoint.family
+    told: dict[str, Any] = asdict(checkpoint.preprocessing)
+    # A limit on files that may be read at all is no property of the model.
+    del told["max_file_pixels"]
+    if checkpoint.recipes is not None:
+        told["recipe"] = asdict(checkpoint.recipes)
+    told["boxes"] = {"space": family.box_space, "text": family.box_text}
+    return {"family": family.key, **_flat(told)}
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            # As JSON gives it back.
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def save_adapter(model: PeftModel, checkpoint: Checkpoint, directory: Path) -> None:
     """Write an adapter that plain PEFT loads on the base checkpoint.
+
+    The processor stands beside it: the base's own has another pixel budget.
 
     Args:
         model: The trained model, before merging.
+        checkpoint: Where the processor comes from; it carries the run's pixel budget.
         directory: Appears whole or not at all.
     """
     with atomic_directory(directory, replace=True) as building:
         # Embeddings that train are in modules_to_save already; "auto" would ask the hub.
         model.save_pretrained(str(building), save_embedding_layers=False)
+        _save_preparation(checkpoint, building)
 
 
 def merge(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -61,4 +96,10 @@ def save_merged(model: PreTrainedModel, checkpoint: Checkpoint, directory: Path)
     """
     with atomic_directory(directory, replace=True) as building:
         model.save_pretrained(str(building))
-        checkpoint.processor.save_pretrained(str(building))
+        _save_preparation(checkpoint, building)
+
+
+def _save_preparation(checkpoint: Checkpoint, directory: Path) -> None:
+    checkpoint.processor.save_pretrained(str(directory))
+    record = {"preparation": preparation_record(checkpoint), "versions": collect_versions()}
+    write_json(directory / PREPARATION_FILE, record)

@@ -11,8 +11,8 @@ import torch
 
 from sightline.data import Collator, EncodedSample, Encoder, chat_messages
 from sightline.data.samples import PlannedSamples
-from sightline.evaluation import ProbeSample, greedy, last_answer
-from sightline.families import Tokens
+from sightline.evaluation import ProbeSample, greedy, last_answer, seen_pixels
+from sightline.model import Checkpoint
 from sightline.records import write_bytes
 from sightline.training.loss import supervised_columns
 
@@ -50,8 +50,7 @@ def record_probes(
     encoder: Encoder,
     train_collator: Collator,
     prompt_collator: Collator,
-    tokenizer: Any,
-    tokens: Tokens,
+    checkpoint: Checkpoint,
     max_new_tokens: int | None,
 ) -> list[ProbeSample]:
     """What the trained model computes for some of its training samples.
@@ -64,8 +63,7 @@ def record_probes(
         encoder: Encodes the prompt of a sample.
         train_collator: Collator of training.
         prompt_collator: Collator with padding on the left.
-        tokenizer: The checkpoint's tokenizer.
-        tokens: The family's special tokens.
+        checkpoint: The opened checkpoint.
         max_new_tokens: Bound on an answer; None for the annotation's length plus a few.
     """
     model.eval()
@@ -77,8 +75,7 @@ def record_probes(
             messages=named_media(chat_messages(sample.conversation), sample, media_folder, index),
             encoder=encoder,
             batches=(train_collator, prompt_collator),
-            tokenizer=tokenizer,
-            tokens=tokens,
+            checkpoint=checkpoint,
             max_new_tokens=max_new_tokens or len(last_answer(sample)) + _EXTRA_TOKENS,
         )
         for index in indices
@@ -94,8 +91,7 @@ def _record(
     messages: list[dict[str, Any]],
     encoder: Encoder,
     batches: tuple[Collator, Collator],
-    tokenizer: Any,
-    tokens: Tokens,
+    checkpoint: Checkpoint,
     max_new_tokens: int,
 ) -> ProbeSample:
     batch = _to_device(batches[0]([sample]), model)
@@ -108,7 +104,11 @@ def _record(
     )
     del prompt["labels"]
     answer = greedy(
-        model, prompt, tokenizer=tokenizer, tokens=tokens, max_new_tokens=[max_new_tokens]
+        model,
+        prompt,
+        tokenizer=checkpoint.processor.tokenizer,
+        tokens=checkpoint.family.tokens,
+        max_new_tokens=[max_new_tokens],
     )[0]
     return ProbeSample(
         index=index,
@@ -116,6 +116,11 @@ def _record(
         line=sample.conversation.origin.line,
         messages=messages,
         max_new_tokens=max_new_tokens,
+        pixels=seen_pixels(
+            batch,
+            checkpoint.recipes,
+            checkpoint.preprocessing.image_patching.temporal_patch_size,
+        ),
         answer_ids=answer.ids,
         answer_gaps=answer.gaps,
         input_ids=batch["input_ids"][0].cpu(),

@@ -24,6 +24,7 @@ from sightline.model import (
     load_weights,
     merge,
     open_checkpoint,
+    preparation_record,
     resolve_model,
     save_adapter,
     save_merged,
@@ -280,14 +281,13 @@ class _Run:
                 encoder=make_encoder(checkpoint),
                 train_collator=self._collator(),
                 prompt_collator=self._collator("left"),
-                tokenizer=checkpoint.processor.tokenizer,
-                tokens=checkpoint.family.tokens,
+                checkpoint=checkpoint,
                 max_new_tokens=verify.max_new_tokens,
             )
         self._observer.stage("exporting")
         take_processed_pixels(model)
         if self._plan.uses_lora:
-            save_adapter(model, self._run.adapter)
+            save_adapter(model, checkpoint, self._run.adapter)
         merged = merge(model, self._dtype)
         save_merged(merged, checkpoint, self._run.merged)
         save_probe(
@@ -297,6 +297,8 @@ class _Run:
                 base=checkpoint.source,
                 dtype=str(self._dtype).removeprefix("torch."),
                 uses_adapter=self._plan.uses_lora,
+                preparation=preparation_record(checkpoint),
+                recipes=checkpoint.recipes,
                 merged_fingerprints=fingerprints(merged.named_parameters()),
                 frozen_fingerprints=frozen,
                 num_watched=self._watch.num_watched,

@@ -12,7 +12,7 @@ from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
 from sightline.checks.logits import Gap, _finding, gap_between
 from sightline.config import RunConfig
-from sightline.evaluation import Probe, ProbeSample
+from sightline.evaluation import Probe, ProbeSample, SeenPixels
 from sightline.records import RunDirectory, write_json
 
 
@@ -23,6 +23,7 @@ def _sample(line: int, logits: list[list[float]]) -> ProbeSample:
         line=line,
         messages=[],
         max_new_tokens=8,
+        pixels=SeenPixels(grids=[], digest=""),
         answer_ids=[],
         answer_gaps=[],
         input_ids=torch.tensor([1, 2]),

@@ -15,7 +15,7 @@ from sightline.checks.tokens import labels_on_answers, same_ids
 from sightline.checks.weights import gradients_reached
 from sightline.config import RunConfig, Source
 from sightline.data import IGNORE_INDEX, Collator, ProcessorPixels, chat_messages, read_source
-from sightline.evaluation import Probe, ProbeSample
+from sightline.evaluation import Probe, ProbeSample, SeenPixels
 from sightline.model import open_checkpoint
 from sightline.preparation import make_encoder
 from sightline.records import RunDirectory
@@ -44,6 +44,7 @@ def bench(request, tiny_folder, shapes_folder: Path):
                 line=index + 1,
                 messages=chat_messages(conversation),
                 max_new_tokens=1,
+                pixels=SeenPixels(grids=[], digest=""),
                 answer_ids=[],
                 answer_gaps=[],
                 input_ids=batch["input_ids"][0],

@@ -15,9 +15,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sightline.errors import RunError, SightlineError, VerifyError
-from sightline.evaluation import Answer, Probe, ProbeSample, load_probe, save_probe
+from sightline.evaluation import Answer, Probe, ProbeSample, SeenPixels, load_probe, save_probe
+from sightline.geometry import PixelRecipe, PixelRecipes
 from sightline.records import RunDirectory
 
+RECIPE = PixelRecipe(
+    backend="torch",
+    resample="bicubic",
+    rescale_factor=1 / 255,
+    mean=(0.5, 0.4, 0.3),
+    std=(0.2, 0.25, 0.3),
+)
 PROMISE = "Train the run again; verification has nothing to compare with."
 
 
@@ -31,6 +39,7 @@ def _sample(index: int) -> ProbeSample:
             {"role": "assistant", "content": [{"type": "text", "text": "红"}]},
         ],
         max_new_tokens=9 + index,
+        pixels=SeenPixels(grids=[[1, 4, 6 + index]], digest="0a"),
         answer_ids=[7, 8],
         answer_gaps=[0.25, 1e-7],
         input_ids=torch.tensor([1, 2, 3, 7 + index, 8]),
@@ -47,6 +56,8 @@ def _probe() -> Probe:
         base="/models/base",
         dtype="float32",
         uses_adapter=True,
+        preparation={"image_budget.max_pixels": 50176, "boxes.space": "thousandths"},
+        recipes=PixelRecipes(image=RECIPE, video=replace(RECIPE, resample="bilinear")),
         merged_fingerprints={"a.weight": "00ff", "b.weight": "11ee"},
         frozen_fingerprints={"a.weight": "00ff"},
         num_watched=3,
