@@ -11,7 +11,6 @@ from sightline.config import MAX_FILE_PIXELS
 from sightline.data.conversation import Origin
 from sightline.data.formats.media import MediaFile
 from sightline.data.images import load_image, probe_image_size
-from sightline.errors import MediaError
 
 
 def probe_frame_files(
@@ -36,10 +35,17 @@ def probe_frame_files(
         probe_image_size(path, origin=origin, field=f"{field}[{index}]", max_pixels=max_pixels)
         for index, path in enumerate(paths)
     ]
-    for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
-            raise _differ(path, size, paths[0], sizes[0], origin, field)
-    return sizes[0]
+    [first, *_], [expected, *_] = paths, sizes
+    for index, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        if size != expected:
+            file = MediaFile(path=path, origin=origin, field=f"{field}[{index}]")
+            raise file.error(
+                f"is {size[1]} x {size[0]} pixels, and {first} is {expected[1]} x {expected[0]}: "
+                "the frames of a video have one size.",
+                fix="Bring the pictures to one size, or leave the sample out.",
+                code="media.shape",
+            )
+    return expected
 
 
 def each_frame_file(
@@ -76,20 +82,3 @@ def each_frame_file(
                 code="media.changed",
             )
         yield np.array(image)
-
-
-def _differ(
-    path: Path,
-    size: tuple[int, int],
-    first: Path,
-    first_size: tuple[int, int],
-    origin: Origin,
-    field: str,
-) -> MediaError:
-    file = MediaFile(path=path, origin=origin, field=field)
-    return file.error(
-        f"is {size[1]} x {size[0]} pixels, and {first} is {first_size[1]} x {first_size[0]}: the "
-        "frames of a video have one size.",
-        fix="Bring the pictures to one size, or leave the sample out.",
-        code="media.shape",
-    )

@@ -81,6 +81,7 @@ def test_defaults_of_data() -> None:
         "images": {"min_pixels": None, "max_pixels": None, "max_file_pixels": 178_956_970},
         "videos": {
             "fps": 2.0,
+            "num_frames": None,
             "min_frames": 4,
             "max_frames": 768,
             "min_pixels": None,

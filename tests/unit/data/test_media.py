@@ -72,7 +72,7 @@ def test_folder_empty_path_and_names_that_no_disk_has(root: Path) -> None:
     folder = MediaFolder(root=root)
     assert refusal(folder, "images") == (
         f"train.json:2: image: {root}/images is a folder, not a file.\n"
-        "Name the media file. A video as a folder or a list of pictures is not read."
+        "Name the media file. The pictures of a video are listed one by one."
     )
     assert refusal(folder, " ") == "train.json:2: image: the path is empty.\nName the media file."
     assert "does not exist" in refusal(folder, "a" * 5000)

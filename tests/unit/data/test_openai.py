@@ -119,9 +119,9 @@ def test_image_in_an_answer(context: RowContext) -> None:
 def test_address_on_a_network(context: RowContext) -> None:
     part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
     assert refusal(asked([part]), context) == (
-        "chat.jsonl:1: messages[0].content[0].image_url.url: 'https://example.com/a.png' is an "
-        "address, not a file or base64 data.\n"
-        "Save it as a file and name that: Sightline fetches nothing while it trains."
+        "chat.jsonl:1: messages[0].content[0].image_url.url: 'https://example.com/a.png': the "
+        "host example.com is not named in url_hosts, so it is not asked.\n"
+        "Add url_hosts: [example.com] beside the data file's path, or save the file and name that."
     )
 
 
@@ -150,4 +150,21 @@ def test_unknown_role_and_tool_calls(context: RowContext) -> None:
     assert refusal(given, context) == (
         "chat.jsonl:1: messages[1].weight: whether the turn is trained is true, false, 1 or 0, "
         "found 0.5.\nAn answer is trained or not; it has no weight in between here."
+    )
+
+
+def test_a_video_as_a_list_of_pictures_in_qwens_own_spelling(
+    tmp_path: Path, context: RowContext
+) -> None:
+    part = {"type": "video", "video": ["a b.png", "a b.png"], "sample_fps": 0.5, "text": None}
+    [video] = parse_row(asked([part, {"type": "text", "text": "?"}]), context).videos()
+    assert video == VideoPart(
+        path=tmp_path / "a b.png",
+        field="messages[0].content[0].video",
+        frames=(tmp_path / "a b.png",) * 2,
+        frame_fps=0.5,
+    )
+    assert refusal(asked([{**part, "max_pixels": 9}]), context) == (
+        "chat.jsonl:1: messages[0].content[0].video: max_pixels beside a list of frames is not "
+        "read.\nKnown: frames, times, fps."
     )

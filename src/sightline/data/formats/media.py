@@ -14,6 +14,7 @@ from typing import BinaryIO, Literal
 from urllib.parse import unquote
 
 from sightline.data.conversation import ImagePart, Origin, VideoPart
+from sightline.data.formats.frame_lists import is_frame_list, read_frame_list
 from sightline.errors import MediaError
 
 MediaKind = Literal["image", "video"]
@@ -86,7 +87,8 @@ class MediaFolder:
 
         Args:
             value: A path, an address with ``file://``, a data URI, base64, bytes, or a mapping
-                with ``path`` or ``bytes`` as ``datasets`` stores it.
+                with ``path`` or ``bytes`` as ``datasets`` stores it; for a video also a list of
+                pictures (`sightline.data.formats.frame_lists`).
             kind: What it is.
             origin: The sample, for the message.
             field: The field, for the message.
@@ -94,6 +96,8 @@ class MediaFolder:
         Raises:
             MediaError: It is none of these, empty, an address on a network, or not a file.
         """
+        if kind == "video" and is_frame_list(value):
+            return read_frame_list(value, self.resolve, origin=origin, field=field)
         make = ImagePart if kind == "image" else VideoPart
         content: bytes | None = None
         if isinstance(value, Mapping):
@@ -141,7 +145,7 @@ class MediaFolder:
                 return path
         missing = MediaFile(path=candidates[0], origin=origin, field=field)
         if _is_folder(missing.path):
-            fix = "Name the media file. A video as a folder or a list of pictures is not read."
+            fix = "Name the media file. The pictures of a video are listed one by one."
             raise missing.error("is a folder, not a file.", fix=fix, code="media.wrong")
         fix = self._fix_for_missing(written)
         raise missing.error("does not exist.", fix=fix, code="media.missing")

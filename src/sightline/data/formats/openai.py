@@ -144,6 +144,9 @@ def _written(
 ) -> tuple[object, str]:
     """What a media part says of its file, and the field that says it."""
     known = PATH_FIELDS[kind]
+    if kind == "video" and isinstance(part.get("video"), list):
+        listed_frames = {name: value for name, value in part.items() if name not in _NO_FILE}
+        return listed_frames, f"{field}.video"
     # Tables with one column for every kind of part fill the others with null.
     given = {
         name: value for name, value in part.items() if value is not None and name not in _NO_FILE

@@ -68,14 +68,6 @@ def media_list(row: Row, kind: MediaKind, name: str | None, context: RowContext)
         return MediaList(kind=kind, field=name)
     if not isinstance(value, list):
         return MediaList(kind=kind, field=name, written=((value, name),))
-    for index, item in enumerate(value):
-        if kind == "video" and isinstance(item, list):
-            raise context.error(
-                "a video as a list of pictures is not read by this version.",
-                field=f"{name}[{index}]",
-                fix="Name one video file.",
-                code="media.wrong",
-            )
     written = tuple((item, f"{name}[{index}]") for index, item in enumerate(value))
     return MediaList(kind=kind, field=name, written=written)
 
