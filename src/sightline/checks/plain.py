@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.image_utils import load_image
-from transformers.video_utils import load_video
 
+from sightline.checks.plain_videos import read_video
 from sightline.data.images import load_image as load_image_as_trained
 from sightline.errors import VerifyError
-
-# What Qwen's own code takes where a checkpoint names no rate.
-_FPS_OF_QWEN = 2.0
 
 
 def plain_inputs(
@@ -35,7 +31,8 @@ def plain_inputs(
     Args:
         processor: The exported processor.
         conversations: Chat messages with media by path. A medium that trained with fewer pixels
-            than the processor gives it has ``max_pixels``, as in Qwen's own examples.
+            than the processor gives it has ``max_pixels``, as in Qwen's own examples; a video of
+            which plain transformers would take other frames or times has those of training.
         generation_prompt: Whether the assistant's turn is opened.
         misread: Paths of pictures that transformers' ``load_image`` reads otherwise than training
             did. They are handed over as training saw them.
@@ -67,11 +64,13 @@ def _prepared(
         for messages in conversations
         for path in media_paths(messages, "image")
     ]
-    paths = [path for messages in conversations for path in media_paths(messages, "video")]
-    fps = processor.video_processor.fps or _FPS_OF_QWEN
-    sample = partial(processor.video_processor.sample_frames, fps=fps)
-    load: Any = load_video
-    videos = [load(path, backend="pyav", sample_indices_fn=sample) for path in paths]
+    for messages in conversations:
+        media_paths(messages, "video")
+    videos = [
+        read_video(part, processor.video_processor, misread)
+        for messages in conversations
+        for part in _parts(messages, "video")
+    ]
     media: dict[str, Any] = {}
     if images:
         media["images"] = images
@@ -156,7 +155,9 @@ def media_paths(messages: list[dict[str, Any]], kind: str) -> list[str]:
     Raises:
         VerifyError: One is not there.
     """
-    paths = [part[kind] for turn in messages for part in turn["content"] if part["type"] == kind]
+    paths: list[str] = []
+    for part in _parts(messages, kind):
+        paths += part[kind] if isinstance(part[kind], list) else [part[kind]]
     for path in paths:
         if not Path(path).is_file():
             raise VerifyError(
@@ -164,3 +165,22 @@ def media_paths(messages: list[dict[str, Any]], kind: str) -> list[str]:
                 "Put it back where it was in training, or train the run again."
             )
     return paths
+
+
+def picture_paths(messages: list[dict[str, Any]]) -> list[str]:
+    """The pictures of a conversation: its images, and the frames of videos that are lists.
+
+    Raises:
+        VerifyError: One is not there.
+    """
+    frames = [
+        path
+        for part in _parts(messages, "video")
+        if isinstance(part["video"], list)
+        for path in part["video"]
+    ]
+    return media_paths(messages, "image") + frames
+
+
+def _parts(messages: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [part for turn in messages for part in turn["content"] if part["type"] == kind]

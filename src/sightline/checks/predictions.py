@@ -46,8 +46,9 @@ def _rows(context: VerifyContext, given: list[str]) -> list[dict[str, Any]]:
 def _row(context: VerifyContext, sample: ProbeSample, answer: str) -> dict[str, Any]:
     wanted = annotation(sample.messages)
     media = [
-        {"kind": part["type"], "path": part[part["type"]], "frame_seconds": None}
+        {"kind": kind, "path": path, "frame_seconds": None}
         for part in _media(sample)
+        for kind, path in _files(part)
     ]
     frame = _box_frame(context, sample)
     return {
@@ -62,6 +63,14 @@ def _row(context: VerifyContext, sample: ProbeSample, answer: str) -> dict[str, 
         "annotated_boxes": boxes_in_file(wanted, frame) if frame else [],
         "predicted_boxes": boxes_in_file(answer, frame) if frame else [],
     }
+
+
+def _files(part: dict[str, Any]) -> list[tuple[str, str]]:
+    """The files of a part with what they are: the frames of a list are pictures."""
+    given = part[part["type"]]
+    return (
+        [("image", path) for path in given] if isinstance(given, list) else [(part["type"], given)]
+    )
 
 
 def _media(sample: ProbeSample) -> list[dict[str, Any]]:

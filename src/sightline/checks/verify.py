@@ -12,7 +12,7 @@ import torch
 from sightline.checks import answers, logits, positions, preprocessing, tokens, weights
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
-from sightline.checks.plain import media_paths
+from sightline.checks.plain import picture_paths
 from sightline.checks.predictions import predictions_record
 from sightline.config import load_config
 from sightline.data.images import reads_as_plain
@@ -107,7 +107,7 @@ def _load(run: RunDirectory) -> VerifyContext:
 
 
 def _pictures(probe: Probe) -> set[str]:
-    return {path for sample in probe.samples for path in media_paths(sample.messages, "image")}
+    return {path for sample in probe.samples for path in picture_paths(sample.messages)}
 
 
 def _finish(

@@ -122,13 +122,17 @@ def chat_messages(conversation: Conversation) -> list[dict[str, Any]]:
                 if isinstance(part, TextPart)
                 else {"type": "image", "image": str(part.path)}
                 if isinstance(part, ImagePart)
-                else {"type": "video", "video": str(part.path)}
+                else {"type": "video", "video": _written(part)}
                 for part in message.parts
                 if isinstance(part, TextPart | ImagePart | VideoPart)
             ],
         }
         for message in conversation.messages
     ]
+
+
+def _written(video: VideoPart) -> str | list[str]:
+    return str(video.path) if video.frames is None else [str(path) for path in video.frames]
 
 
 def writes_texts_unseen(template: str) -> bool:

@@ -162,5 +162,9 @@ def _find_media(messages: list[dict[str, Any]], run: RunDirectory) -> None:
     """Make paths of media absolute: those kept in the run directory are relative to it."""
     for turn in messages:
         for part in turn["content"]:
-            if part["type"] in ("image", "video"):
-                part[part["type"]] = str(run.path.absolute() / part[part["type"]])
+            kind = part["type"]
+            if kind not in ("image", "video"):
+                continue
+            root, given = run.path.absolute(), part[kind]
+            is_list = isinstance(given, list)
+            part[kind] = [str(root / path) for path in given] if is_list else str(root / given)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sightline.data import Collator, EncodedSample, Encoder, chat_messages
+from sightline.data import Collator, EncodedSample, Encoder, PlannedVideo, chat_messages
 from sightline.data.samples import PlannedSamples
 from sightline.evaluation import ProbeSample, greedy, last_answer, seen_pixels
 from sightline.model import Checkpoint
@@ -136,7 +136,8 @@ def named_media(
 ) -> list[dict[str, Any]]:
     """Messages whose media are files, with the pixel limits that only this sample has.
 
-    Bytes that stand in a row are written to a file.
+    Bytes that stand in a row are written to a file. A video that plain transformers would see with
+    other frames or times has its own written down.
     """
     limits = {"image": sample.limits.image_max_pixels, "video": sample.limits.video_max_pixels}
     media = [part for message in messages for part in message["content"] if part["type"] != "text"]
@@ -153,7 +154,24 @@ def named_media(
             part[part["type"]] = str(path.relative_to(folder.parent))
         if (limit := limits[part["type"]]) is not None:
             part["max_pixels"] = limit
+    videos = (part for part in media if part["type"] == "video")
+    for part, video in zip(videos, sample.videos, strict=True):
+        if not video.is_plain:
+            part |= _taken_frames(video)
     return messages
+
+
+def _taken_frames(video: PlannedVideo) -> dict[str, Any]:
+    """Which frames were taken, and when they are shown; see `sightline.checks.plain_videos`."""
+    taken = video.taken
+    return {
+        "taken": {"indices": list(taken.indices), "quarter_turns": video.quarter_turns},
+        "video_metadata": {
+            "total_num_frames": taken.num_ticks,
+            "fps": taken.ticks_per_second,
+            "frames_indices": list(taken.ticks),
+        },
+    }
 
 
 def _thinned(columns: torch.Tensor, model: Any) -> torch.Tensor:
