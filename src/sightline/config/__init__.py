@@ -4,12 +4,21 @@ from sightline.config.data import MAX_FILE_PIXELS, DataConfig, ImageConfig, Poli
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
 from sightline.config.schema import RunConfig
-from sightline.config.sources import Columns, Source, SourceFormat, Tags, Template, TextBoxes
+from sightline.config.sources import (
+    BoxLayout,
+    Columns,
+    Source,
+    SourceFormat,
+    Tags,
+    Template,
+    TextBoxes,
+)
 from sightline.config.training import TrainingConfig, VerifyConfig
 from sightline.config.tuning import LoraSettings, Mode, TuningConfig
 
 __all__ = [
     "MAX_FILE_PIXELS",
+    "BoxLayout",
     "Columns",
     "DataConfig",
     "ImageConfig",

@@ -165,6 +165,9 @@ class DataConfig(Section):
         None,
         "Where the index of the data is kept between runs; null is index beside the run directory.",
     )
+    max_download_mib: int = key(
+        64, "Largest media file that is fetched from url_hosts of a source.", unit="MiB", gt=0
+    )
     processes: int | None = key(
         None, "Processes that read the data once; null is one a core.", unit="processes", gt=0
     )

@@ -11,7 +11,8 @@ from sightline.config.base import ContradictionError, Section, key
 
 SourceFormat = Literal["official", "sharegpt", "alpaca", "openai", "swift", "coco", "yolo", "voc"]
 
-TextBoxes = Literal["pixels", "unit", "thousandths", "resized"]
+TextBoxes = Literal["pixels", "unit", "thousandths", "resized", "longest"]
+BoxLayout = Literal["xyxy", "yxyx", "xywh"]
 
 
 class Columns(Section):
@@ -47,7 +48,8 @@ class Template(Section):
     )
     object: str = key(
         '{"bbox_2d": {box}, "label": "{label}"}',
-        "One object. {box} is the box in the space and writing of the model's family.",
+        "One object. {box} is the box in the space of the model's family, as a list; {box_tokens} "
+        "is the same between the box tokens.",
         min_length=1,
     )
     separator: str = key(", ", "Stands between two objects.")
@@ -59,14 +61,17 @@ class Template(Section):
 
     @model_validator(mode="after")
     def _says_something(self) -> Template:
-        for name, text, mark in (
-            ("question", self.question, "<image>"),
-            ("object", self.object, "{box}"),
-            ("answer", self.answer, "{objects}"),
+        for name, text, marks in (
+            ("question", self.question, ("<image>",)),
+            ("object", self.object, ("{box}", "{box_tokens}")),
+            ("answer", self.answer, ("{objects}",)),
         ):
-            if text.count(mark) != 1:
+            num_marks = sum(text.count(mark) for mark in marks)
+            if num_marks != 1:
                 raise ContradictionError(
-                    name, f"{mark} stands in it {text.count(mark)} times", "Write it once."
+                    name,
+                    f"{' and '.join(marks)} stand{'s' * (len(marks) == 1)} in it {num_marks} times",
+                    "Write it once.",
                 )
         return self
 
@@ -109,6 +114,16 @@ class Source(Section):
     strip_prefix: str | None = key(
         None, "Leading folders that media paths carry in the file but not on this disk."
     )
+    allow_outside: bool = key(
+        False,
+        "Read media files outside of media_root too: absolute paths, and paths with .. that leave "
+        "it. Links inside of it are always followed.",
+    )
+    url_hosts: list[str] = key(
+        [],
+        "Hosts whose media are fetched where samples name http or https addresses, once, into the "
+        'index folder: exact names, or "*" for every host.',
+    )
     columns: Columns | None = key(
         None, "Column names of ShareGPT or Alpaca rows; null for the usual ones."
     )
@@ -116,8 +131,19 @@ class Source(Section):
     text_boxes: TextBoxes | None = key(
         None,
         "What the numbers of boxes in the text mean (bbox_2d, point_2d, box tokens): pixels of the "
-        "file, unit (0 to 1), thousandths, or resized: pixels at the run's own size. They are then "
-        "written as the family writes them, and follow what is shrunk. null leaves them as text.",
+        "file, unit (0 to 1), thousandths, resized: pixels at the run's own size, or longest: "
+        "thousandths of the longer side on both axes. They are then written as the family writes "
+        "them, and follow what is shrunk. null leaves them as text.",
+    )
+    box_layout: BoxLayout = key(
+        "xyxy",
+        "What the four numbers of a box are, in the text and in objects: x1, y1, x2, y2; yxyx is "
+        "y first; xywh is a corner, width and height. coco, yolo and voc have their own.",
+    )
+    box_orientation: Literal["shown", "stored"] = key(
+        "shown",
+        "Whether boxes are on the picture as it is shown, or on its pixels as they are stored, "
+        "before the EXIF orientation turns it.",
     )
     template: Template = key(Template(), "Words around the boxes of coco, yolo and voc.")
 

@@ -13,9 +13,13 @@ from sightline.data.conversation import (
     ReferencePart,
     TextPart,
 )
+from sightline.data.images import exif_orientation
 from sightline.data.media import PlannedImage
 from sightline.families import TrainableFamily
-from sightline.geometry import Preprocessing, resize_image
+from sightline.geometry import Preprocessing, resize_image, turned_upright
+
+# EXIF orientations that swap width and height.
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,11 +95,9 @@ def in_file_pixels(
         image: Its picture.
         preprocessing: The run's own limits, whatever the sample is shrunk to.
     """
-    width, height = _sides(part, image, preprocessing)
-    across, down = image.width / width, image.height / height
-    return tuple(
-        number * (down if place % 2 else across) for place, number in enumerate(part.numbers)
-    )
+    shares = _shares(part, image, preprocessing)
+    sides = image.width, image.height
+    return tuple(share * sides[place % 2] for place, share in enumerate(shares))
 
 
 def _written(
@@ -106,10 +108,9 @@ def _written(
     conversation: Conversation,
 ) -> str:
     image = images[part.image]
-    width, height = _sides(part, image, preprocessing)
-    xs = [x / width for x in part.numbers[::2]]
-    ys = [y / height for y in part.numbers[1::2]]
-    _refuse_damaged(part, xs, ys, image, (width, height), conversation)
+    shares = _shares(part, image, preprocessing)
+    xs, ys = shares[::2], shares[1::2]
+    _refuse_damaged(part, xs, ys, image, preprocessing, conversation)
     if writing.space == "thousandths":
         across, down = 1000, 1000
     else:
@@ -117,20 +118,55 @@ def _written(
     numbers = [0] * len(part.numbers)
     numbers[::2] = [min(max(round(x * across), 0), across) for x in xs]
     numbers[1::2] = [min(max(round(y * down), 0), down) for y in ys]
-    if writing.text == "list" or part.bare:
+    if (part.form or writing.text) == "list":
         return str(numbers)
     corners = (f"({x},{y})" for x, y in zip(numbers[::2], numbers[1::2], strict=True))
     return f"<|box_start|>{','.join(corners)}<|box_end|>"
 
 
-def _sides(part: BoxPart, image: PlannedImage, preprocessing: Preprocessing) -> tuple[float, float]:
+def _shares(part: BoxPart, image: PlannedImage, preprocessing: Preprocessing) -> tuple[float, ...]:
+    """The numbers of a box as shares of the sides of its picture, as it is shown."""
+    orientation = 1
+    if part.is_stored:
+        of = image.part
+        orientation = exif_orientation(of.path, field=of.field, content=of.content)
+    width, height = _sides(part, image, preprocessing, orientation)
+    points = [
+        turned_upright(x / width, y / height, orientation)
+        for x, y in zip(part.numbers[::2], part.numbers[1::2], strict=True)
+    ]
+    if orientation == 1:
+        return tuple(share for point in points for share in point)
+    # Corners that were in order stay so, and those that were not do not become so.
+    xs, ys = zip(*points, strict=True)
+    if len(points) == 1:
+        return xs[0], ys[0]
+    if _are_ordered(part.numbers):
+        return min(xs), min(ys), max(xs), max(ys)
+    return max(xs), max(ys), min(xs), min(ys)
+
+
+def _are_ordered(numbers: Sequence[float]) -> bool:
+    x1, y1, x2, y2 = numbers
+    return x1 <= x2 and y1 <= y2
+
+
+def _sides(
+    part: BoxPart, image: PlannedImage, preprocessing: Preprocessing, orientation: int = 1
+) -> tuple[float, float]:
     """Width and height of the picture in the space of the box."""
+    width, height = image.width, image.height
+    if orientation in _SIDEWAYS:
+        width, height = height, width
     if part.space == "pixels":
-        return image.width, image.height
+        return width, height
     if part.space == "resized":
         patching, budget = preprocessing.image_patching, preprocessing.image_budget
-        height, width = resize_image(image.height, image.width, patching, budget)
-        return width, height
+        down, across = resize_image(height, width, patching, budget)
+        return across, down
+    if part.space == "longest":
+        longest = max(width, height)
+        return 1000.0 * width / longest, 1000.0 * height / longest
     side = 1.0 if part.space == "unit" else 1000.0
     return side, side
 
@@ -140,7 +176,7 @@ def _refuse_damaged(
     xs: Sequence[float],
     ys: Sequence[float],
     image: PlannedImage,
-    sides: tuple[float, float],
+    preprocessing: Preprocessing,
     conversation: Conversation,
 ) -> None:
     shown = ", ".join(f"{number:g}" for number in part.numbers)
@@ -151,8 +187,10 @@ def _refuse_damaged(
         and all(-slack_y <= y <= 1 + slack_y for y in ys)
     ):
         goes_to = {"unit": "0 to 1", "thousandths": "0 to 1000"}.get(part.space)
+        width, height = _sides(part, image, preprocessing)
         resized = " when resized" if part.space == "resized" else ""
-        goes_to = goes_to or f"{sides[0]:g} x {sides[1]:g} pixels{resized}"
+        unit = " (thousandths of the longer side)" if part.space == "longest" else " pixels"
+        goes_to = goes_to or f"{width:g} x {height:g}{unit}{resized}"
         raise conversation.origin.error(
             f"the box [{shown}] lies outside its picture of {goes_to}.",
             field=part.field,

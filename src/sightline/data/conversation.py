@@ -117,19 +117,22 @@ class BoxPart:
     Attributes:
         numbers: x1, y1, x2, y2, or x, y.
         space: ``pixels`` of the image file as shown, ``unit``: 0 to 1 of each side,
-            ``thousandths`` of each side, or ``resized``: pixels of the image at the size that the
-            run's own limits give it.
+            ``thousandths`` of each side, ``resized``: pixels of the image at the size that the
+            run's own limits give it, or ``longest``: thousandths of the longer side on both axes.
         image: 0-based index among the images of the conversation.
         field: Path of the field that holds it: ``objects.bbox[0]``.
-        bare: Whether the box is written as a plain list of numbers in every family, because it
-            stands inside JSON.
+        is_stored: Whether the numbers are on the pixels as the file stores them, before its EXIF
+            orientation turns them.
+        form: How it is written whatever the family does: ``list``, because it stands inside JSON,
+            or ``tokens``; None for the family's own way.
     """
 
     numbers: tuple[float, ...]
-    space: Literal["pixels", "unit", "thousandths", "resized"]
+    space: Literal["pixels", "unit", "thousandths", "resized", "longest"]
     image: int
     field: str
-    bare: bool = False
+    form: Literal["list", "tokens"] | None = None
+    is_stored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

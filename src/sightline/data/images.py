@@ -31,6 +31,7 @@ from sightline.data.opening import DAMAGE, opened_image, pillow_settings
 MAX_ASPECT_RATIO = 200
 
 _SIDEWAYS = (5, 6, 7, 8)
+_MAX_ORIENTATION = 8
 _PNG_SIGNATURE_NUM_BYTES = 8
 _LATE_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 # Files whose numbers are of 16 bits where Pillow's mode says 32.
@@ -215,6 +216,30 @@ def _check_shape(image: Image.Image, file: MediaFile) -> None:
     else:
         return
     raise file.error(what, fix=fix, code="media.shape")
+
+
+def exif_orientation(
+    path: Path,
+    *,
+    origin: Origin | None = None,
+    field: str | None = None,
+    content: bytes | None = None,
+) -> int:
+    """The EXIF orientation with which ``load_image`` turns an image: 1 to 8, 1 for none.
+
+    Args:
+        path: The image file.
+        origin: The sample that names it, for the message.
+        field: The field that names it, for the message.
+        content: The bytes of the file, where they stand in the sample.
+
+    Raises:
+        MediaError: It is missing, or no image.
+    """
+    file = MediaFile(path=path, origin=origin, field=field, content=content)
+    with opened_image(file, None) as image:
+        found = _orientation(image, file)
+    return found if 1 <= found <= _MAX_ORIENTATION else 1
 
 
 def _orientation(image: Image.Image, file: MediaFile) -> int:

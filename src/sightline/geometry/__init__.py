@@ -1,6 +1,6 @@
 """Pixels to patches to grids, frames to times, boxes between spaces."""
 
-from sightline.geometry.boxes import Box, BoxFrame, from_file_pixels, to_file_pixels
+from sightline.geometry.boxes import Box, BoxFrame, from_file_pixels, to_file_pixels, turned_upright
 from sightline.geometry.frames import (
     FrameSampling,
     FrameTimes,
@@ -47,6 +47,7 @@ __all__ = [
     "take_frames",
     "take_given",
     "to_file_pixels",
+    "turned_upright",
     "video_grid_thw",
     "video_patches",
 ]

@@ -7,6 +7,10 @@ from typing import Literal
 
 Box = tuple[float, float, float, float]
 
+_FIRST_SIDEWAYS = 5
+_MIRRORED_ACROSS = (2, 3, 6, 7)
+_MIRRORED_DOWN = (3, 4, 7, 8)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoxFrame:
@@ -32,6 +36,32 @@ class BoxFrame:
         if self.space == "thousandths":
             return 1000.0, 1000.0
         return float(self.resized_width), float(self.resized_height)
+
+
+def turned_upright(x: float, y: float, orientation: int) -> tuple[float, float]:
+    """A point on pixels as a file stores them, on the picture as it is shown.
+
+    Args:
+        x: From the left, as a share of the stored width.
+        y: From the top, as a share of the stored height.
+        orientation: EXIF orientation, 1 to 8.
+
+    Returns:
+        x, y: Shares of the shown width and height.
+
+    Reference:
+        ``PIL.ImageOps.exif_transpose``, checked in tests/unit/geometry/test_boxes.py.
+
+    >>> turned_upright(0.25, 0.0, 6)
+    (1.0, 0.25)
+    """
+    # Orientation 5 to 8 swap the axes; then x, y or both run the other way.
+    if orientation >= _FIRST_SIDEWAYS:
+        x, y = y, x
+    return (
+        1 - x if orientation in _MIRRORED_ACROSS else x,
+        1 - y if orientation in _MIRRORED_DOWN else y,
+    )
 
 
 def to_file_pixels(box: Box, frame: BoxFrame) -> Box:

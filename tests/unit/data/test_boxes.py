@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageOps
 
-from sightline.data.boxes import BoxWriting, has_boxes, write_boxes
+from sightline.data.boxes import BoxWriting, has_boxes, in_file_pixels, write_boxes
 from sightline.data.conversation import (
     BoxPart,
     Conversation,
@@ -40,13 +43,13 @@ WIDE = picture(200, 100, (56, 84))
 TALL = picture(10, 1000, (560, 28))
 
 
-def box(*numbers: float, space: str = "pixels", image: int = 0, bare: bool = False) -> BoxPart:
+def box(*numbers: float, space: str = "pixels", image: int = 0, form: Any = None) -> BoxPart:
     return BoxPart(
         numbers=numbers,
         space="unit" if space == "unit" else "pixels",
         image=image,
         field="objects.bbox[0]",
-        bare=bare,
+        form=form,
     )
 
 
@@ -97,8 +100,52 @@ def test_writing_of_each_family(
     ],
 )
 def test_a_box_inside_json_is_a_list_everywhere(writing: BoxWriting, text: str) -> None:
-    parts = (TextPart(text='{"bbox_2d": '), box(10, 20, 100, 100, bare=True), TextPart(text="}"))
+    parts = (TextPart(text='{"bbox_2d": '), box(10, 20, 100, 100, form="list"), TextPart(text="}"))
     assert written(writing, *parts) == text
+
+
+@pytest.mark.parametrize(
+    ("writing", "text"),
+    [
+        (TOKENS, "<|box_start|>(50,200),(500,1000)<|box_end|>"),
+        (PIXELS, "<|box_start|>(4,11),(42,56)<|box_end|>"),
+        (LIST, "<|box_start|>(50,200),(500,1000)<|box_end|>"),
+    ],
+)
+def test_a_template_may_ask_for_box_tokens(writing: BoxWriting, text: str) -> None:
+    assert written(writing, box(10, 20, 100, 100, form="tokens")) == text
+
+
+def test_thousandths_of_the_longer_side() -> None:
+    """200 x 100 pixels: the picture ends at 1000 across and at 500 down."""
+    part = replace(box(50, 100, 500, 500), space="longest")
+    assert written(LIST, part) == "[50, 200, 500, 1000]"
+    with pytest.raises(DataError, match=r"outside its picture of 1000 x 500 \(thousandths of the"):
+        written(LIST, replace(part, numbers=(0.0, 0.0, 500.0, 600.0)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_box_on_stored_pixels_turns_with_its_picture(orientation: int, tmp_path: Path) -> None:
+    """A white block in the file is where its box is when the picture is shown."""
+    stored = Image.new("L", (40, 60))
+    stored.paste(255, (4, 9, 16, 33))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.png"
+    stored.save(path, exif=exif)
+    shown = ImageOps.exif_transpose(Image.open(path))
+    image = replace(
+        picture(shown.width, shown.height, (56, 84)), part=ImagePart(path=path, field="image")
+    )
+    part = replace(box(4, 9, 16, 33), is_stored=True)
+    assert in_file_pixels(part, image, UNUSED) == pytest.approx(shown.getbbox())
+    said = written(LIST, part, images=(image,))
+    left, top, right, bottom = shown.getbbox() or ()
+    wanted = [left / shown.width, top / shown.height, right / shown.width, bottom / shown.height]
+    assert json.loads(said) == [round(1000 * share) for share in wanted]
+    reversed_ = replace(part, numbers=(16.0, 33.0, 4.0, 9.0))
+    with pytest.raises(DataError, match="out of order"):
+        written(LIST, reversed_, images=(image,))
 
 
 def test_a_box_is_written_by_the_size_of_its_own_picture() -> None:

@@ -60,14 +60,48 @@ def test_the_usual_words(tmp_path: Path, context: RowContext) -> None:
     assert answer.parts == (
         TextPart(text='[{"bbox_2d": '),
         BoxPart(
-            numbers=(1.0, 2.0, 3.0, 4.0), space="pixels", image=0, field="objects[0].box", bare=True
+            numbers=(1.0, 2.0, 3.0, 4.0),
+            space="pixels",
+            image=0,
+            field="objects[0].box",
+            form="list",
         ),
         TextPart(text=', "label": "cat"}, {"bbox_2d": '),
         BoxPart(
-            numbers=(0.0, 0.0, 4.0, 4.0), space="pixels", image=0, field="objects[1].box", bare=True
+            numbers=(0.0, 0.0, 4.0, 4.0),
+            space="pixels",
+            image=0,
+            field="objects[1].box",
+            form="list",
         ),
         TextPart(text=', "label": "dog"}]'),
     )
+
+
+def test_box_tokens_instead_of_json(context: RowContext) -> None:
+    _, answer = messages(
+        context,
+        CAT,
+        object="<|object_ref_start|>{label}<|object_ref_end|>{box_tokens}",
+        separator="",
+        answer="{objects}",
+    )
+    assert answer.parts == (
+        TextPart(text="<|object_ref_start|>cat<|object_ref_end|>"),
+        BoxPart(
+            numbers=(1.0, 2.0, 3.0, 4.0),
+            space="pixels",
+            image=0,
+            field="objects[0].box",
+            form="tokens",
+        ),
+    )
+
+
+@pytest.mark.parametrize("words", ["no box", "{box} {box_tokens}", "{box}{box}"])
+def test_an_object_has_one_box(words: str) -> None:
+    with pytest.raises(ValueError, match=r"{box} and {box_tokens} stand in it [02] times"):
+        Template(object=words)
 
 
 def test_own_words(context: RowContext) -> None:

@@ -176,7 +176,7 @@ def test_space_of_the_boxes(context: RowContext, written: str | None, space: str
     objects = {"bbox": [[0, 0, 1, 1]], "bbox_type": written}
     [box] = parsed(boxed("?", "<bbox>", objects), context).messages[1].parts
     assert isinstance(box, BoxPart)
-    assert (box.space, box.bare) == (space, False)
+    assert (box.space, box.form) == (space, None)
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,9 @@ def test_boxes_become_parts_and_the_text_around_them_stays(picture: Path) -> Non
     kinds = {"space": "pixels", "image": 0, "field": field}
     assert made.messages[1].parts == (
         TextPart(text='[{"bbox_2d": '),
-        BoxPart(numbers=(1.0, 2.0, 3.5, 4.0), bare=True, **kinds),
+        BoxPart(numbers=(1.0, 2.0, 3.5, 4.0), form="list", **kinds),
         TextPart(text=', "label": "a"}, {"point_2d": '),
-        BoxPart(numbers=(5.0, 6.0), bare=True, **kinds),
+        BoxPart(numbers=(5.0, 6.0), form="list", **kinds),
         TextPart(text="}] "),
         BoxPart(numbers=(1.0, 2.0, 3.0, 4.0), **kinds),
         TextPart(text="."),

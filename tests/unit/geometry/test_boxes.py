@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from sightline.geometry import BoxFrame, from_file_pixels, to_file_pixels
+from sightline.geometry import BoxFrame, from_file_pixels, to_file_pixels, turned_upright
 
 
 def _frame(space: str) -> BoxFrame:
@@ -24,3 +26,17 @@ def test_there_and_back() -> None:
         box = (12.0, 34.0, 560.0, 780.0)
         back = to_file_pixels(from_file_pixels(box, _frame(space)), _frame(space))
         assert all(abs(a - b) < 1e-9 for a, b in zip(box, back, strict=True))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_point_turns_as_pillow_turns_its_pixel(orientation: int) -> None:
+    width, height, x, y = 7, 5, 5, 1
+    stored = np.zeros((height, width), dtype=np.uint8)
+    stored[y, x] = 255
+    image = Image.fromarray(stored)
+    image.getexif()[0x0112] = orientation
+    shown = np.asarray(ImageOps.exif_transpose(image))
+    [(down, across)] = np.argwhere(shown == 255)
+    # The middle of the pixel.
+    turned = turned_upright((x + 0.5) / width, (y + 0.5) / height, orientation)
+    assert turned == pytest.approx(((across + 0.5) / shown.shape[1], (down + 0.5) / shown.shape[0]))

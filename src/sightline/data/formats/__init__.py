@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
-from sightline.config import Source, SourceFormat, Template, TextBoxes
+from sightline.config import BoxLayout, Source, SourceFormat, Template, TextBoxes
 from sightline.data.conversation import Conversation
 from sightline.data.formats.alpaca import AlpacaShape, parse_alpaca
 from sightline.data.formats.base import (
@@ -14,6 +14,7 @@ from sightline.data.formats.base import (
     RowContext,
     refuse_unread_fields,
 )
+from sightline.data.formats.box_layouts import arrange_boxes
 from sightline.data.formats.detect import detect_format
 from sightline.data.formats.grounding import parse_grounding
 from sightline.data.formats.media import MediaFile, MediaFolder, MediaKind
@@ -48,6 +49,8 @@ class DeclaredShape:
         alpaca: Names of Alpaca rows; None: the usual ones.
         template: The words around boxes.
         text_boxes: What the numbers of boxes in the text mean; None: they are left as text.
+        box_layout: What the four numbers of a box are; annotation files have their own.
+        are_boxes_stored: Whether boxes are on pixels as they are stored, before EXIF turns them.
     """
 
     format: SourceFormat | None = None
@@ -55,6 +58,8 @@ class DeclaredShape:
     alpaca: AlpacaShape | None = None
     template: Template = field(default_factory=Template)
     text_boxes: TextBoxes | None = None
+    box_layout: BoxLayout = "xyxy"
+    are_boxes_stored: bool = False
 
 
 def declared_shape(source: Source) -> DeclaredShape:
@@ -63,7 +68,12 @@ def declared_shape(source: Source) -> DeclaredShape:
     What ``columns`` or ``tags`` leaves out does not exist; the usual names hold only where the
     whole of it is missing. This is LLaMA-Factory's rule.
     """
-    others: dict[str, Any] = {"template": source.template, "text_boxes": source.text_boxes}
+    others: dict[str, Any] = {
+        "template": source.template,
+        "text_boxes": source.text_boxes,
+        "box_layout": source.box_layout,
+        "are_boxes_stored": source.box_orientation == "stored",
+    }
     if source.columns is None and source.tags is None:
         return DeclaredShape(format=source.format, **others)
     columns = {} if source.columns is None else source.columns.model_dump()
@@ -118,4 +128,6 @@ def parse_row(
         assert_never(declared)
     if shape.text_boxes is not None:
         messages = lift_text_boxes(messages, shape.text_boxes, context)
+    layout = "xyxy" if declared in ("coco", "yolo", "voc") else shape.box_layout
+    messages = arrange_boxes(messages, layout, are_stored=shape.are_boxes_stored)
     return Conversation(messages=messages, origin=context.origin)

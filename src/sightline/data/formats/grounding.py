@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from sightline.config import Template
 from sightline.data.conversation import BoxPart, Message, Part, TextPart
 from sightline.data.formats.base import Row, RowContext, check_order, check_text, kind_of
 
-_BOX_MARK = "{box}"
+_BOX_MARK, _TOKENS_MARK = "{box}", "{box_tokens}"
 
 
 def parse_grounding(row: Row, template: Template, context: RowContext) -> tuple[Message, ...]:
@@ -65,15 +66,18 @@ def _answer(
         assert isinstance(item, dict)
         if index:
             yield from _text(template.separator)
-        opening, closing = template.object.split(_BOX_MARK)
+        as_tokens = _TOKENS_MARK in template.object
+        opening, closing = template.object.split(_TOKENS_MARK if as_tokens else _BOX_MARK)
         label = _label(item, index, context)
         yield from _text(opening.replace("{label}", label))
-        yield _box(item, index, row, context)
+        yield _box(item, index, row, context, "tokens" if as_tokens else "list")
         yield from _text(closing.replace("{label}", label))
     yield from _text(after)
 
 
-def _box(item: Row, index: int, row: Row, context: RowContext) -> BoxPart:
+def _box(
+    item: Row, index: int, row: Row, context: RowContext, form: Literal["list", "tokens"]
+) -> BoxPart:
     field = f"objects[{index}].box"
     box, space = item.get("box"), row.get("space")
     is_box = isinstance(box, list) and len(box) == 4
@@ -85,7 +89,7 @@ def _box(item: Row, index: int, row: Row, context: RowContext) -> BoxPart:
         space="unit" if space == "unit" else "pixels",
         image=0,
         field=field,
-        bare=True,
+        form=form,
     )
 
 

@@ -113,5 +113,5 @@ def _box(
         space=space,
         image=asked_about[0],
         field=field,
-        bare=found["list"] is not None,
+        form="list" if found["list"] else None,
     )
