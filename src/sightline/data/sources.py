@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sightline.config import Source, SourceFormat
 from sightline.data.conversation import Conversation, Origin
+from sightline.data.downloads import Downloads
 from sightline.data.formats import (
     STRUCTURAL_TOKENS,
     DeclaredShape,
@@ -118,6 +119,7 @@ def open_source(
     *,
     folder: Path,
     structural_tokens: Sequence[str] = STRUCTURAL_TOKENS,
+    downloads: Downloads | None = None,
 ) -> list[SourceReader]:
     """Readers of a source, one for each of its files.
 
@@ -126,10 +128,13 @@ def open_source(
             ``sightline.interop.expand_sources``.
         folder: Where rows may be kept that the source cannot give again.
         structural_tokens: Tokens that text must not contain.
+        downloads: Where media are kept that are fetched, and their limits; None for ``downloads``
+            in ``folder``. Its hosts are those of the source.
 
     Raises:
         DataError: The source is not there, or of no known kind.
     """
+    downloads = downloads or Downloads(folder=folder / "downloads")
     files, kind = open_rows(source, folder)
     shape = declared_shape(source)
     if kind is not None and shape.format is None:
@@ -138,7 +143,13 @@ def open_source(
         SourceReader(
             rows=rows,
             shape=shape,
-            media=MediaFolder(root=_media_root(source), strip_prefix=source.strip_prefix),
+            media=MediaFolder(
+                root=_media_root(source),
+                strip_prefix=source.strip_prefix,
+                allow_outside=source.allow_outside,
+                caches=_caches(source),
+                downloads=replace(downloads, hosts=tuple(source.url_hosts)),
+            ),
             structural_tokens=tuple(structural_tokens),
         )
         for rows in files
@@ -181,3 +192,14 @@ def _media_root(source: Source) -> Path:
         return Path.cwd()
     path = Path(source.title)
     return path if path.is_dir() else path.parent
+
+
+def _caches(source: Source) -> tuple[Path, ...]:
+    """Where ``datasets`` keeps the media of a hub data set that are files of their own."""
+    if source.hub is None:
+        return ()
+    # Slow to import, and most runs have no use for it.
+    from datasets import config
+    from huggingface_hub import constants
+
+    return Path(config.HF_DATASETS_CACHE), Path(constants.HF_HUB_CACHE)

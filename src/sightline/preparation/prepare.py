@@ -14,6 +14,7 @@ import numpy as np
 
 from sightline.config import RunConfig, Source
 from sightline.data import BoxWriting, EncodedSample, Encoder
+from sightline.data.downloads import Downloads
 from sightline.data.fit import FitRules
 from sightline.data.index import SCHEMA_VERSION, IndexedFile, build_index, num_cores
 from sightline.data.ledger import LedgerCounts, first_fault, write_ledger
@@ -169,6 +170,9 @@ class _Preparing:
         self._on_samples = on_samples
         self._encoder = make_encoder(checkpoint)
         self._folder = index_folder(config)
+        self._downloads = Downloads(
+            folder=self._folder / "downloads", max_mib=config.data.max_download_mib
+        )
         self._rules = FitRules(
             max_length=limit,
             policies=tuple(config.data.fit),
@@ -208,6 +212,7 @@ class _Preparing:
             source,
             folder=base,
             structural_tokens=self._checkpoint.family.tokens.structural(),
+            downloads=self._downloads,
         )
         return [self._indexed_file(reader, base) for reader in readers]
 

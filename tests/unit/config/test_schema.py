@@ -75,6 +75,7 @@ def test_defaults_of_data() -> None:
         "vision_share": 0.5,
         "on_bad": "quarantine",
         "index_folder": None,
+        "max_download_mib": 64,
         "processes": None,
         "preparation": "lean",
         "patch_cache": None,

@@ -18,6 +18,7 @@ from transformers.image_utils import load_image as reference_load_image
 
 from sightline.data.conversation import Origin
 from sightline.data.images import load_image, probe_image_size, reads_as_plain
+from sightline.data.opening import pillow_settings
 from sightline.errors import MediaError
 
 FIX = "Mend or replace the file, or leave the sample out."
@@ -192,6 +193,24 @@ def test_more_pixels_than_the_limit(tmp_path: Path, suffix: str) -> None:
             f"{path} has 399 pixels; data.images.max_file_pixels is 398.\n"
             "Make the picture smaller, or raise data.images.max_file_pixels if you trust it."
         )
+
+
+def test_an_odd_limit(tmp_path: Path) -> None:
+    """Pillow's own limit is even."""
+    path = tmp_path / "bomb.gif"
+    picture(20, 20).save(path)
+    with pytest.raises(MediaError, match=r"has 400 pixels; data\.images\.max_file_pixels is 399"):
+        load_image(path, max_pixels=399)
+
+
+def test_two_limits_at_once_are_each_kept(tmp_path: Path) -> None:
+    path = tmp_path / "large.gif"
+    picture(20, 20).save(path)
+    with pillow_settings(100):
+        assert load_image(path, max_pixels=400).size == (20, 20)
+        assert load_image(path, max_pixels=None).size == (20, 20)
+        with pytest.raises(MediaError, match="has 400 pixels"):
+            load_image(path, max_pixels=200)
 
 
 def test_the_limit_is_the_one_that_is_given_and_pillow_keeps_its_own(

@@ -14,13 +14,14 @@ from typing import BinaryIO, Literal
 from urllib.parse import unquote
 
 from sightline.data.conversation import ImagePart, Origin, VideoPart
+from sightline.data.downloads import Downloads, FetchError
 from sightline.data.formats.frame_lists import is_frame_list, read_frame_list
 from sightline.errors import MediaError
 
 MediaKind = Literal["image", "video"]
 
 MAX_SHOWN_CHARS = 200
-_ADDRESSES = ("http://", "https://", "oss://", "s3://", "gs://", "ftp://")
+_ADDRESSES = ("oss://", "s3://", "gs://", "ftp://")
 _DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w=.+-]+)*;base64,")
 # A path this long is none: what follows is base64, if its letters are.
 _MIN_BASE64_CHARS = 256
@@ -71,14 +72,26 @@ class MediaFolder:
         strip_prefix: Leading folders that the rows carry and the disk does not, taken off a path
             that begins with them before it is joined to ``root``. Whole folder names count:
             ``demo`` is a prefix of ``demo/a.png`` and not of ``demo2/a.png``.
+        allow_outside: Whether paths may lead out of ``root``. Otherwise they are refused as they
+            are written, with ``..`` taken out. Links inside ``root`` are followed wherever they
+            lead: whoever made them could have copied the file.
+        caches: Folders into which a library fetched the data set; its rows name files there.
+        downloads: Fetches what is named by an address; None fetches nothing.
     """
 
     root: Path
     strip_prefix: str | None = None
+    allow_outside: bool = False
+    caches: tuple[Path, ...] = ()
+    downloads: Downloads | None = None
     _base: str = field(init=False, repr=False, compare=False)
+    _inside: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_base", str(self.root.absolute()))
+        # As it is named, and without "..".
+        folders = [self._base, *(os.path.normpath(p.absolute()) for p in (self.root, *self.caches))]
+        object.__setattr__(self, "_inside", tuple(f"{folder.rstrip('/')}/" for folder in folders))
 
     def part(
         self, value: object, kind: MediaKind, *, origin: Origin, field: str
@@ -94,7 +107,7 @@ class MediaFolder:
             field: The field, for the message.
 
         Raises:
-            MediaError: It is none of these, empty, an address on a network, or not a file.
+            MediaError: It is none of these, or as in ``resolve``.
         """
         if kind == "video" and is_frame_list(value):
             return read_frame_list(value, self.resolve, origin=origin, field=field)
@@ -126,20 +139,27 @@ class MediaFolder:
         """The absolute path of a media file that exists.
 
         Args:
-            written: The path as the row has it: relative, absolute, or with ``file://``.
+            written: The path as the row has it: relative, absolute, or with ``file://``; or an
+                address with ``http://`` or ``https://``, which is fetched where that is allowed.
             origin: The sample, for the message.
             field: The field, for the message.
 
         Raises:
-            MediaError: It is empty, an address on a network, or not a file.
+            MediaError: It is empty, an address that is not fetched, outside of ``root``, or not a
+                file.
         """
-        if self.strip_prefix is None and not written.startswith("file:"):
+        if self.strip_prefix is None and ".." not in written and not written.startswith("file:"):
             # The way of nearly all files: one join and one look at the disk.
             joined = written if written.startswith("/") else f"{self._base}/{written}"
-            if written.strip() and _is_file(joined):
+            is_inside = joined is not written or self._is_inside(joined)
+            if is_inside and written.strip() and _is_file(joined):
                 return Path(joined)
-        self._refuse_addresses(written, origin=origin, field=field)
+        if (fetched := self._fetched(written, origin=origin, field=field)) is not None:
+            return fetched
         candidates = self._candidates(written)
+        if not (inside := [path for path in candidates if self._is_inside(str(path))]):
+            raise self._outside(written, candidates[0], origin=origin, field=field)
+        candidates = inside
         for path in candidates:
             if _is_file(path):
                 return path
@@ -158,15 +178,42 @@ class MediaFolder:
         looks_like_base64 = len(written) >= _MIN_BASE64_CHARS and _BASE64.fullmatch(written)
         return _from_base64(written, origin=origin, field=field) if looks_like_base64 else None
 
-    def _refuse_addresses(self, written: str, *, origin: Origin, field: str) -> None:
+    def _fetched(self, written: str, *, origin: Origin, field: str) -> Path | None:
+        """The file of an address, fetched now or earlier; None where a path is written."""
+        scheme = written[:MAX_SHOWN_CHARS].lower()
         if not written.strip():
-            what, fix = "the path is empty.", "Name the media file."
-        elif written.startswith((*_ADDRESSES, "data:")):
+            what, fix, code = "the path is empty.", "Name the media file.", "media.address"
+        elif scheme.startswith(("http://", "https://")):
+            try:
+                return (self.downloads or Downloads(folder=self.root)).fetch(written)
+            except FetchError as error:
+                what, fix, code = f"{shortened(written)}: {error.what}", error.fix, error.code
+        elif scheme.startswith((*_ADDRESSES, "data:")):
             what = f"{shortened(written)} is an address, not a file or base64 data."
-            fix = "Save it as a file and name that: Sightline fetches nothing while it trains."
+            fix, code = "Save it as a file and name that.", "media.address"
         else:
-            return
-        raise origin.error(what, field=field, fix=fix, code="media.address", kind=MediaError)
+            return None
+        raise origin.error(what, field=field, fix=fix, code=code, kind=MediaError)
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether a path may be read; it is absolute and has no ``..``."""
+        return self.allow_outside or path.startswith(self._inside)
+
+    def _outside(self, written: str, path: Path, *, origin: Origin, field: str) -> MediaError:
+        root = os.path.normpath(self._base)
+        prefix = None if self.strip_prefix is not None else self._prefix_to_strip(written)
+        error = origin.error(
+            f"{shortened(str(path))} is not in {root}, the folder of this source's media.",
+            field=field,
+            fix="Set media_root to a folder above it, or allow_outside: true, beside the data "
+            "file's path."
+            if prefix is None
+            else self._fix_for_missing(written),
+            code="media.outside",
+            kind=MediaError,
+        )
+        assert isinstance(error, MediaError)
+        return error
 
     def _candidates(self, written: str) -> list[Path]:
         """Paths to look at, best first. Percent signs in ``file://`` may be escapes or letters."""
@@ -179,8 +226,12 @@ class MediaFolder:
         path = PurePosixPath(written)
         if self.strip_prefix is not None and path.is_relative_to(self.strip_prefix):
             path = path.relative_to(self.strip_prefix)
-        # Not resolved through links: a path in a message is the one that the user knows.
-        return (self.root / path).absolute()
+        # Not resolved through links: a path in a message is the one that the user knows. Without
+        # "..", so that what is looked at is what is opened.
+        below = Path(os.path.normpath(path))
+        is_below = not below.is_absolute() and ".." not in below.parts
+        joined = self.root.absolute() / below
+        return joined if is_below else Path(os.path.normpath(joined))
 
     def _fix_for_missing(self, written: str) -> str:
         if self.strip_prefix is None and (prefix := self._prefix_to_strip(written)) is not None:
@@ -199,7 +250,7 @@ class MediaFolder:
         """Leading folders without which the path names a file below the root."""
         parts = PurePosixPath(written).parts
         for start in range(1, len(parts)):
-            if _is_file(self.root.joinpath(*parts[start:])):
+            if ".." not in parts[start:] and _is_file(self.root.joinpath(*parts[start:])):
                 return str(PurePosixPath(*parts[:start]))
         return None
 
