@@ -7,6 +7,10 @@ What is changed, and why:
   batch 1 and accumulation 8 the update is off by 80 to 98 percent.
 - Evaluation is the same token mean, whatever the batch size.
 - Parameters are grouped by tower, so that each tower may have its own learning rate.
+- Checkpoints of a model that trains in full keep the names that its weights have in memory.
+  ``save_pretrained`` writes those of Qwen2-VL and Qwen2.5-VL under older names, which the Trainer
+  does not know when it resumes: it went on from the base weights with a warning. What does not fit
+  is refused here.
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer
 
 from sightline.config import TrainingConfig
 from sightline.data import EncodedSample
+from sightline.errors import RunError
 from sightline.families import TrainableFamily
 from sightline.training.loss import model_loss
 from sightline.tuning import learning_rate_of, named_parameters, place_of
@@ -99,6 +105,35 @@ class SightlineTrainer(Trainer):
             }
             for (tower, decayed), parameters in groups.items()
         ]
+
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
+        """Write the weights of a checkpoint. Overrides the Trainer's."""
+        model = self.accelerator.unwrap_model(self.model)
+        if isinstance(model, PeftModel):
+            super()._save(output_dir, state_dict)
+            return
+        model.save_pretrained(
+            output_dir or str(self.args.output_dir),
+            state_dict=state_dict,
+            is_main_process=self.args.should_save,
+            save_original_format=False,
+        )
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse weights of a checkpoint that are not all of the model's. The Trainer warns."""
+        model = self.accelerator.unwrap_model(self.model)
+        tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+        missing = [key for key in load_result.missing_keys if key not in tied]
+        if missing or load_result.unexpected_keys:
+            found = (*missing, *load_result.unexpected_keys)[0]
+            raise RunError(
+                f"the newest checkpoint has not the weights of this model: {len(missing)} are "
+                f"missing and {len(load_result.unexpected_keys)} are unknown, {found} for one.\n"
+                "Start the run anew with --overwrite."
+            )
+        model.tie_weights()
 
     def evaluate(
         self,
