@@ -52,6 +52,8 @@ def training_arguments(
         eval_steps=training.eval_every,
         report_to=training.report_to or "none",
         dataloader_num_workers=training.num_workers,
+        # Starting them again for every epoch would cost what they save in short ones.
+        dataloader_persistent_workers=training.num_workers > 0,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         disable_tqdm=True,
