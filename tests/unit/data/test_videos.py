@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from transformers.video_utils import read_video_pyav
 
 from sightline.data.conversation import Origin
-from sightline.data.videos import VideoInfo, load_frames, probe_video
+from sightline.data.videos import VideoInfo, files, load, load_frames, probe_video
 from sightline.errors import MediaError
 
 FIX = "Mend or replace the file, or leave the sample out."
@@ -93,6 +94,117 @@ def test_display_rotation_is_applied(
     assert frames.shape == (2, *size, 3)
     assert np.array_equal(frames, np.rot90(stored, k=quarter_turns, axes=(1, 2)))
     assert frames[0, red[0], red[1], 0] > 200
+
+
+VARYING = (0, 10, 30, 300, 310, 900, 1000, 1040)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+def test_real_times_where_the_rate_varies(
+    tmp_path: Path, make_video: ModuleType, name: str
+) -> None:
+    """The rate that FFmpeg states is the same as the one it guesses: it does not tell."""
+    path = make_video.write_timed_video(tmp_path / name, VARYING)
+    info = probe_video(path)
+    assert info.times is not None
+    clock = info.times.ticks_per_second
+    assert [round(1000 * tick / clock) for tick in info.times.ticks] == list(VARYING)
+    assert info.times.num_ticks > info.times.ticks[-1]
+    assert info.duration_seconds == pytest.approx(info.times.num_ticks / clock)
+    assert info.fps == pytest.approx(8 / info.duration_seconds)
+    assert not info.is_plain
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_times_count_from_the_first_frame(
+    tmp_path: Path, make_video: ModuleType, name: str
+) -> None:
+    late = [tick + 5000 for tick in VARYING]
+    info = probe_video(make_video.write_timed_video(tmp_path / name, late))
+    assert info.times is not None
+    clock = info.times.ticks_per_second
+    assert [round(1000 * tick / clock) for tick in info.times.ticks] == list(VARYING)
+    steady = probe_video(make_video.write_steady_video(tmp_path / f"s{name}", 12, first_tick=70))
+    assert (steady.times, steady.num_frames, steady.fps) == (None, 12, 10.0)
+
+
+def test_milliseconds_of_matroska_are_a_constant_rate(
+    tmp_path: Path, make_video: ModuleType
+) -> None:
+    info = probe_video(make_video.write_steady_video(tmp_path / "a.mkv", 40, fps=30))
+    assert (info.times, info.fps) == (None, 30.0)
+
+
+def test_a_last_frame_that_stays_makes_the_average_rate_untrue(
+    tmp_path: Path, make_video: ModuleType
+) -> None:
+    """Index / rate would put frame 9 of a second at half its time."""
+    ticks = [*range(0, 1000, 100), 10_000]
+    info = probe_video(make_video.write_timed_video(tmp_path / "a.mkv", ticks))
+    assert info.times is not None
+    assert info.times.ticks == tuple(ticks)
+
+
+def test_absurd_times_are_refused(tmp_path: Path, make_video: ModuleType) -> None:
+    path = make_video.write_timed_video(tmp_path / "a.mkv", [0, 1000, 2_000_000_000])
+    with pytest.raises(MediaError, match=r"states that its 3 frames last 2,000,000 seconds"):
+        probe_video(path)
+
+
+def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4")
+    monkeypatch.setattr(files, "MAX_FRAME_PIXELS", 64 * 48 - 1)
+    for read in (probe_video, lambda path: load_frames(path, [0])):
+        with pytest.raises(MediaError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path} has frames of 64 x 48 pixels, 3,072 each; up to 3,071 are decoded.\n{FIX}"
+        )
+
+
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zz9z").replace(b"avcC", b"zz9C"))
+    with pytest.raises(MediaError) as caught:
+        probe_video(path)
+    assert str(caught.value) == f"{path} has video in a codec that FFmpeg does not know.\n{FIX}"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "v.mp4", "a.avi"])
+def test_damaged_files_get_a_reason_each(
+    tmp_path: Path, make_video: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut, flipped, blanked: every file is read or refused, and nothing else is raised."""
+    monkeypatch.setattr(load, "MIN_SKIPPED_FRAMES", 4)
+    path = tmp_path / name
+    if name.startswith("v"):
+        make_video.write_timed_video(path, [index * 37 + index % 3 * 9 for index in range(40)])
+    else:
+        make_video.write_steady_video(path, 40, options={"g": "8"})
+    whole, rng, reasons, num_read = path.read_bytes(), random.Random(name), [], 0
+    for _ in range(80):
+        path.write_bytes(_damaged(whole, rng))
+        try:
+            info = probe_video(path)
+            load_frames(path, sorted({0, info.num_frames // 2, info.num_frames - 1}))
+            num_read += 1
+        except MediaError as error:
+            reasons.append(str(error))
+    assert min(num_read, len(reasons)) > 3
+    assert all(reason.startswith(str(path)) for reason in reasons)
+
+
+def _damaged(data: bytes, rng: random.Random) -> bytes:
+    kind, changed = rng.choice(["cut", "flip", "blank", "head"]), bytearray(data)
+    if kind == "cut":
+        return data[: rng.randrange(len(data))]
+    if kind == "blank":
+        begin = rng.randrange(len(data))
+        changed[begin : begin + 200] = bytes(200)
+    for _ in range({"flip": 5, "head": 3}.get(kind, 0)):
+        span = len(data) if kind == "flip" else min(len(data), 1500)
+        changed[rng.randrange(span)] = rng.randrange(256)
+    return bytes(changed)
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -21,6 +22,8 @@ from sightline.config import MAX_FILE_PIXELS
 from sightline.data.formats.media import MediaFile
 
 FIX = "Mend or replace the file, or leave the sample out."
+# AVERROR_INVALIDDATA.
+_INVALID_DATA = 1094995529
 # FFmpeg itself would go on to 2 ** 31.
 MAX_FRAME_PIXELS = MAX_FILE_PIXELS
 
@@ -40,7 +43,7 @@ def opened_video(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]
             if not container.streams.video:
                 raise file.error("has no video stream.", fix=FIX)
             stream = container.streams.video[0]
-            _refuse_bombs(stream, file)
+            _refuse_unusable(stream, file)
             yield container, stream
     except FileNotFoundError as error:
         what, cause, code = "does not exist.", error, "media.missing"
@@ -50,6 +53,26 @@ def opened_video(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]
     else:
         return
     raise file.error(what, fix=FIX, code=code) from cause
+
+
+def decoded(container: InputContainer) -> Iterator[VideoFrame]:
+    """The frames of the first video stream, from where the container stands.
+
+    Raises:
+        FFmpegError: One cannot be decoded.
+    """
+    with _streams_checked():
+        yield from container.decode(video=0)
+
+
+def packets_of(container: InputContainer) -> Iterator[Packet]:
+    """The packets of the first video stream.
+
+    Raises:
+        FFmpegError: The file cannot be read on.
+    """
+    with _streams_checked():
+        yield from container.demux(video=0)
 
 
 def upright_pixels(frame: VideoFrame, size: tuple[int, int], file: MediaFile) -> np.ndarray:
@@ -81,8 +104,23 @@ def quarter_turns(frame: VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _refuse_bombs(stream: VideoStream, file: MediaFile) -> None:
+@contextmanager
+def _streams_checked() -> Iterator[None]:
+    try:
+        yield
+    except IndexError as error:
+        # PyAV looks for a stream that began after the file was opened (a damaged MPEG-TS file) in
+        # the list of those that were there.
+        raise InvalidDataError(_INVALID_DATA, "a stream begins in its middle") from error
+
+
+def _refuse_unusable(stream: VideoStream, file: MediaFile) -> None:
+    # A codec that FFmpeg does not know has no context to ask.
+    if stream.codec_context is None:
+        raise file.error("has video in a codec that FFmpeg does not know.", fix=FIX)
     height, width = stream.height, stream.width
+    if height < 1 or width < 1:
+        raise file.error(f"has frames of {width} x {height} pixels.", fix=FIX, code="media.shape")
     if height * width > MAX_FRAME_PIXELS:
         what = (
             f"has frames of {width} x {height} pixels, {height * width:,} each; up to "

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from sightline.data.conversation import Origin
 from sightline.data.formats.media import MediaFile
-from sightline.data.videos.files import FIX, opened_video, upright_pixels
+from sightline.data.videos.files import FIX, decoded, opened_video, upright_pixels
 from sightline.data.videos.timeline import Timeline, indexed_timeline, read_packets
 
 # A seek costs about as much as decoding this many small frames.
@@ -116,7 +116,7 @@ def _timelines(file: MediaFile, indices: Sequence[int]) -> Iterator[Timeline]:
     if gaps.max() <= MIN_SKIPPED_FRAMES:
         return
     with opened_video(file) as (container, stream):
-        first = next(container.decode(stream), None)
+        first = next(decoded(container), None)
         indexed = indexed_timeline(stream, None if first is None else first.pts)
     if first is None:
         return
@@ -137,7 +137,7 @@ def _seeked(file: MediaFile, indices: Sequence[int], timeline: Timeline) -> Iter
         raise _MismatchError
     with opened_video(file) as (container, stream):
         size = stream.height, stream.width
-        decoder, position = _checked(container.decode(stream), timeline, first=0), 0
+        decoder, position = _checked(decoded(container), timeline, first=0), 0
         for index in indices:
             sought = _sought(container, stream, timeline, index, position)
             decoder = decoder if sought is None else sought
@@ -164,7 +164,7 @@ def _sought(
     # Some containers (MPEG-TS) come out after the place that they are sent to.
     for key in timeline.keys[max(before - _NUM_TRIES + 1, 0) : before + 1][::-1]:
         container.seek(int(timeline.ticks[key]), stream=stream, backward=True, any_frame=False)
-        decoder = _checked(container.decode(stream), timeline, first=None)
+        decoder = _checked(decoded(container), timeline, first=None)
         found = next(decoder, None)
         if found is not None and found[0] <= index:
             return chain([found], decoder)
@@ -206,7 +206,7 @@ def _in_order(file: MediaFile, indices: Sequence[int]) -> Iterator[np.ndarray]:
     with opened_video(file) as (container, stream):
         num_promised, size = stream.frames, (stream.height, stream.width)
         try:
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in enumerate(decoded(container)):
                 num_decoded = index + 1
                 if index in wanted:
                     yield upright_pixels(frame, size, file)

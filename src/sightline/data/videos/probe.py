@@ -9,9 +9,12 @@ from pathlib import Path
 from sightline.data.conversation import Origin
 from sightline.data.formats.media import MediaFile
 from sightline.data.images import MAX_ASPECT_RATIO
-from sightline.data.videos.files import FIX, opened_video, quarter_turns
+from sightline.data.videos.files import FIX, decoded, opened_video, quarter_turns
 from sightline.data.videos.timeline import Timeline, indexed_timeline, read_packets
 from sightline.geometry import FrameTimes
+
+# Ten days: a clock beyond that is broken.
+_MAX_SECONDS = 864_000.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +74,7 @@ def probe_video(
     with opened_video(file) as (container, stream):
         num_stated, rate = stream.frames, stream.average_rate
         height, width = stream.height, stream.width
-        first = next(container.decode(stream), None)
+        first = next(decoded(container), None)
         timeline = indexed_timeline(stream, None if first is None else first.pts)
     if first is None:
         raise file.error("has no frame that decodes.", fix=FIX)
@@ -86,12 +89,16 @@ def probe_video(
         packets = read_packets(file)
         num_frames, timeline = packets.num_frames, packets.timeline
     steady_rate, times = _rate(timeline, rate, num_frames, file)
+    duration_seconds = float(num_frames / steady_rate)
+    if duration_seconds > _MAX_SECONDS:
+        what = f"states that its {num_frames} frames last {duration_seconds:,.0f} seconds."
+        raise file.error(what, fix=FIX, code="media.shape")
     return VideoInfo(
         num_frames=num_frames,
         fps=float(steady_rate),
         height=height,
         width=width,
-        duration_seconds=float(num_frames / steady_rate),
+        duration_seconds=duration_seconds,
         times=times,
         quarter_turns=turns,
         is_plain=times is None and num_frames == num_stated and turns == 0,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from sightline.data.formats.media import MediaFile
-from sightline.data.videos.files import opened_video
+from sightline.data.videos.files import opened_video, packets_of
 from sightline.geometry import FrameTimes
 
 # What transformers takes for the time of a frame, index / rate, may be this far from the truth:
@@ -141,7 +141,7 @@ def _key(file: MediaFile) -> _Key | None:
 def _read(file: MediaFile) -> Packets:
     found: list[tuple[int | None, int | None, int, bool]] = []
     with opened_video(file) as (container, stream):
-        for packet in container.demux(stream):
+        for packet in packets_of(container):
             if packet.size and not packet.is_discard and not _is_hidden(packet, stream):
                 found.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
         time_base = stream.time_base
@@ -175,7 +175,7 @@ def _timeline(
     )
 
 
-def _is_hidden(packet: av.Packet, stream: VideoStream) -> bool:
+def _is_hidden(packet: Packet, stream: VideoStream) -> bool:
     """Whether a packet is a frame that is only referred to, and never shown.
 
     VP8 has packets for those. RFC 6386, 9.1: the fifth bit of a frame says whether it is shown.
