@@ -85,7 +85,7 @@ class Downloads:
         path = self.path(address)
         if path.is_file():
             return path
-        if self._silent.get(host, 0) >= 99:
+        if self._silent.get(host, 0) >= _MOST_SILENT:
             raise FetchError(
                 f"{host} did not answer {_MOST_SILENT} times, and was not asked again.",
                 "Start again when it answers: what has been fetched is kept.",
