@@ -79,13 +79,13 @@ def view_positions(sample: ShownSample) -> PositionsView:
         spans=sample.spans,
     )
     tokens = shown_tokens(drawn, 0, drawn.num_tokens, most=_MOST_POINTS)
-    across, up = WIDTH / max(drawn.num_tokens - 1, 1), HEIGHT / max(drawn.largest, 1)
+    across, largest = WIDTH / max(drawn.num_tokens - 1, 1), max(drawn.largest, 1)
     axes = tuple(
         AxisView(
             letter=letter,
             name=name,
             points=" ".join(
-                f"{token * across:.1f},{HEIGHT - int(row[token]) * up:.1f}"
+                f"{token * across:.1f},{HEIGHT * (1 - int(row[token]) / largest):.1f}"
                 for token in tokens.tolist()
             ),
         )

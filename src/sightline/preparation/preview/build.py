@@ -27,11 +27,21 @@ from sightline.preparation.preview.media import (
 )
 from sightline.preparation.preview.turns import TurnReader
 from sightline.preparation.spans import named_spans
-from sightline.records.preview import LeftOut, Preview, ShownFit, ShownSample
+from sightline.records.preview import (
+    LeftOut,
+    Preview,
+    ShownFit,
+    ShownPicture,
+    ShownSample,
+    ShownVideo,
+)
 
 MAX_SAMPLES = 64
-_MAX_PICTURES = 12
-_MAX_VIDEOS = 4
+# Pictures and videos of one sample: on a page of a few samples, and on one of many.
+_MAX_PICTURES, _MAX_PICTURES_OF_MANY = 12, 4
+_MAX_VIDEOS, _MAX_VIDEOS_OF_MANY = 4, 1
+_FEW_SAMPLES = 16
+_FEW_PICTURES = 4
 _MAX_LEFT_OUT = 20
 
 
@@ -60,7 +70,7 @@ def preview_data(
     """
     train = data.train
     chosen = _chosen(numbers, num_samples, len(train.samples))
-    shower = _Shower(checkpoint, train)
+    shower = _Shower(checkpoint, train, are_many=len(chosen) > _FEW_SAMPLES)
     samples = []
     for number in chosen:
         samples.append(shower.sample(number))
@@ -96,8 +106,9 @@ def _chosen(numbers: Sequence[int], num_samples: int, num_all: int) -> list[int]
 class _Shower:
     """Shows the samples of one checkpoint and its data."""
 
-    def __init__(self, checkpoint: Checkpoint, data: PlannedData) -> None:
+    def __init__(self, checkpoint: Checkpoint, data: PlannedData, *, are_many: bool) -> None:
         self._data = data
+        self._are_many = are_many
         self._preprocessing = checkpoint.preprocessing
         self._space: BoxSpace = checkpoint.family.box_space
         self._rule = checkpoint.position_rule
@@ -121,21 +132,36 @@ class _Shower:
             num_vision_tokens=sample.layout.num_vision_tokens,
             num_supervised_tokens=sample.num_supervised_tokens,
             fit=self._fit(item, source, sample),
-            pictures=tuple(
-                show_picture(image, origin, self._recipes.image, pre)
-                for image in sample.images[:_MAX_PICTURES]
-            ),
+            pictures=self._pictures(sample),
             num_pictures=len(sample.images),
-            videos=tuple(
-                show_video(video, origin, self._recipes.video, pre)
-                for video in sample.videos[:_MAX_VIDEOS]
-            ),
+            videos=self._videos(sample),
             num_videos=len(sample.videos),
             boxes=compare_boxes(source, turns, sample.images, self._space, pre),
             turns=tuple(turn.shown for turn in turns),
             position_ids=placed.position_ids,
             rope_delta=placed.rope_delta,
             spans=named_spans(sample.layout),
+        )
+
+    def _pictures(self, sample: EncodedSample) -> tuple[ShownPicture, ...]:
+        most = _MAX_PICTURES_OF_MANY if self._are_many else _MAX_PICTURES
+        are_many = self._are_many or len(sample.images) > _FEW_PICTURES
+        return tuple(
+            show_picture(
+                image,
+                sample.conversation.origin,
+                self._recipes.image,
+                self._preprocessing,
+                is_one_of_many=are_many,
+            )
+            for image in sample.images[:most]
+        )
+
+    def _videos(self, sample: EncodedSample) -> tuple[ShownVideo, ...]:
+        most = _MAX_VIDEOS_OF_MANY if self._are_many else _MAX_VIDEOS
+        return tuple(
+            show_video(video, sample.conversation.origin, self._recipes.video, self._preprocessing)
+            for video in sample.videos[:most]
         )
 
     def _fit(self, item: Item, source: Conversation, sample: EncodedSample) -> ShownFit:

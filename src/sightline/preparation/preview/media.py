@@ -23,7 +23,7 @@ from sightline.geometry import (
 from sightline.model import Checkpoint
 from sightline.records.preview import ShownFrame, ShownPicture, ShownVideo
 
-MAX_PICTURE_SIDE_PIXELS = 900
+MAX_PICTURE_SIDE_PIXELS, MAX_SIDE_OF_MANY_PIXELS = 900, 480
 MAX_FRAME_SIDE_PIXELS = 360
 MAX_FRAMES = 16
 # A strip keeps this much of its short side.
@@ -50,7 +50,12 @@ def recipes_of(checkpoint: Checkpoint) -> PixelRecipes:
 
 
 def show_picture(
-    image: PlannedImage, origin: Origin, recipe: PixelRecipe, preprocessing: Preprocessing
+    image: PlannedImage,
+    origin: Origin,
+    recipe: PixelRecipe,
+    preprocessing: Preprocessing,
+    *,
+    is_one_of_many: bool = False,
 ) -> ShownPicture:
     """A picture as the model sees it; one that cannot be decoded says why.
 
@@ -59,11 +64,13 @@ def show_picture(
         origin: The sample that names it.
         recipe: The run's recipe for images.
         preprocessing: The run's own limits, whatever the sample is shrunk to.
+        is_one_of_many: Whether it is reduced further, so that the page stays small.
     """
     patching = preprocessing.image_patching
+    side = MAX_SIDE_OF_MANY_PIXELS if is_one_of_many else MAX_PICTURE_SIDE_PIXELS
     pixels = fault = None
     try:
-        pixels = _reduced(seen_image(image, origin, recipe), MAX_PICTURE_SIDE_PIXELS)
+        pixels = _reduced(seen_image(image, origin, recipe), side)
     except MediaError as error:
         fault = error.what
     return ShownPicture(
