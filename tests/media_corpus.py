@@ -153,9 +153,14 @@ def _with_text_bomb(kind: bytes) -> bytes:
     return raw[:33] + chunk(kind, body) + raw[33:]
 
 
-def _header_of(width: int, height: int) -> bytes:
-    """A PNG of these sides with hardly any pixels behind its header."""
-    return png((width, height), 8, 2, b"\0" * 10)
+def _bomb() -> bytes:
+    """A whole PNG of 20,000 x 20,000 greys, all black."""
+    side = 20_000
+    packing = zlib.compressobj(9)
+    rows = [packing.compress(bytes(side + 1)) for _ in range(side)]
+    whole = png((side, side), 8, 0, b"")
+    empty = chunk(b"IDAT", zlib.compress(b""))
+    return whole.replace(empty, chunk(b"IDAT", b"".join(rows) + packing.flush()))
 
 
 def _deep_png(colour: int, channels: np.ndarray, *extra: bytes) -> bytes:
@@ -219,7 +224,7 @@ PICTURES: dict[str, tuple[str, Maker]] = {
     "grey-32": ("tif", lambda: saved(grey().convert("I"), "TIFF")),
     "cut-jpeg": ("jpg", lambda: saved(rgb(), "JPEG", quality=100)[:-40]),
     "cut-png": ("png", lambda: saved(rgb(), "PNG")[:-30]),
-    "bomb": ("png", lambda: _header_of(20_000, 20_000)),
+    "bomb": ("png", _bomb),
     "text-bomb": ("png", lambda: _with_text_bomb(b"zTXt")),
     "profile-bomb": ("png", lambda: _with_text_bomb(b"iCCP")),
     "postscript": ("eps", lambda: saved(rgb(), "EPS")),

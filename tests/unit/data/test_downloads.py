@@ -42,7 +42,7 @@ class Server:
                 outer.asked.append(self.path)
                 outer.answer(self)
 
-            def log_message(self, *_: object) -> None: ...
+            def log_message(self, format: str, *args: object) -> None: ...
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True

@@ -18,7 +18,7 @@ from transformers.image_utils import load_image as reference_load_image
 
 from sightline.data.conversation import Origin
 from sightline.data.images import load_image, probe_image_size, reads_as_plain
-from sightline.data.opening import pillow_settings
+from sightline.data.opening import DAMAGE, pillow_settings
 from sightline.errors import MediaError
 
 FIX = "Mend or replace the file, or leave the sample out."
@@ -164,6 +164,49 @@ def test_a_fault_names_the_sample(tmp_path: Path) -> None:
         assert str(caught.value) == (
             f"train.jsonl:7: images[0]: {path} is not an image that Pillow can read.\n{FIX}"
         )
+
+
+@pytest.mark.parametrize("fault", DAMAGE)
+def test_whatever_pillow_raises_is_one_error(tmp_path: Path, monkeypatch, fault: type) -> None:
+    path = tmp_path / "a.gif"
+    picture().save(path)
+
+    def refuse(*_: object) -> None:
+        raise fault("the reason")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    for read in (probe_image_size, load_image):
+        with pytest.raises(MediaError, match=r"a\.gif is truncated or damaged: .?the reason"):
+            read(path)
+
+
+def test_a_fault_that_pillow_has_no_error_of_its_own_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.dds"
+    picture(8, 8).save(path)
+    content = bytearray(path.read_bytes())
+    content[80:84] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(NotImplementedError):
+        Image.open(path)
+    with pytest.raises(MediaError, match="Unknown pixel format flags 0"):
+        probe_image_size(path)
+
+
+def test_what_pillow_logs_is_not_passed_on(tmp_path: Path, caplog) -> None:
+    path = tmp_path / "a.tif"
+    # Ten numbers a pixel.
+    picture().save(path)
+    content = path.read_bytes()
+    entry = struct.pack("<HHI", 277, 3, 1)
+    at = content.index(entry) + len(entry)
+    path.write_bytes(content[:at] + struct.pack("<H", 10) + content[at + 2 :])
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(path)
+    assert caplog.records
+    caplog.clear()
+    with pytest.raises(MediaError, match="is not an image that Pillow can read"):
+        probe_image_size(path)
+    assert caplog.records == []
 
 
 def test_truncated_file(tmp_path: Path) -> None:
