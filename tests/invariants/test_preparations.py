@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 from sightline.config import RunConfig
 from sightline.errors import RunError
+from sightline.model import save_merged
 from sightline.training import train
 
 NUM_STEPS = 6
@@ -106,6 +107,22 @@ def test_lean_and_processor_train_the_same(configure: Callable[..., RunConfig]) 
         assert difference.mean() < 1e-3 * NUM_STEPS / 100, name
         moved = max(moved, float(difference.max()))
     assert moved > 0
+
+
+def test_what_is_exported_is_the_plain_model(
+    configure: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[Any] = []
+
+    def looked_at(model: Any, *others: Any) -> None:
+        exported.append({type(module).__name__ for module in model.modules()})
+        save_merged(model, *others)
+
+    monkeypatch.setattr("sightline.training.run.save_merged", looked_at)
+    train(configure("run"), Silent())
+    [names] = exported
+    assert any(name.endswith("PatchEmbed") for name in names)
+    assert not any(name.startswith("Raw") for name in names)
 
 
 def test_workers_and_the_cache_change_nothing(

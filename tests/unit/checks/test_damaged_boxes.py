@@ -163,6 +163,23 @@ def test_some_corners_out_of_order(command: Any, tmp_path: Path) -> None:
     assert "10% of 96 boxes have their corners out of order" in warning
 
 
+def test_boxes_in_the_middle_are_no_widths_and_heights(command: Any, tmp_path: Path) -> None:
+    """Taken for x, y, width, height they would fit: what they lack is a corner out of order."""
+    width, height = 640, 400
+    rows = []
+    for number in range(40):
+        Image.new("RGB", (width, height)).save(tmp_path / f"{number}.png")
+        x, y = 180 + number * 2, 120 + number
+        far = [round(0.54 * width), round(0.54 * height)]
+        answer = json.dumps({"bbox_2d": [x, y, *far]})
+        turns = [{"from": "human", "value": "<image>Where?"}, {"from": "gpt", "value": answer}]
+        rows.append({"image": f"{number}.png", "conversations": turns})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for source in ({"text_boxes": "pixels"}, {}):
+        warnings, _ = _check(command, tmp_path, **source)
+        assert not [line for line in warnings if "width, height" in line]
+
+
 @pytest.mark.parametrize(("objects", "exif"), [(False, False), (True, False), (True, True)])
 def test_sound_boxes_are_not_warned_of(
     objects: bool, exif: bool, command: Any, tmp_path: Path
