@@ -136,19 +136,6 @@ class FitPlan:
                 counts[found["values"]] += found["counts"]
         return counts
 
-    def fate(self, sample: int) -> SampleFate:
-        """The fate of one sample, by its number among all of the run.
-
-        Raises:
-            IndexError: There is no such sample.
-        """
-        first = 0
-        for batch in self.fate_batches():
-            if 0 <= sample - first < batch.num_rows:
-                return next(fates_of(batch.slice(sample - first, 1)))
-            first += batch.num_rows
-        raise IndexError(sample)
-
     def changed_fates(self) -> Iterator[SampleFate]:
         """The fates of samples that do not train as they are."""
         for batch in self.fate_batches():

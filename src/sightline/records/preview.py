@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from sightline.families import BoxSpace
+from sightline.families.record import BoxSpace, TemporalRule
 
 Verdict = Literal["agrees", "rounded", "differs", "missing", "outside", "inverted", "text_only"]
 PieceKind = Literal["text", "special", "image", "video", "hidden"]
@@ -82,7 +82,8 @@ class ShownVideo:
         num_frames: Frames that are taken.
         seconds_per_grid: Seconds between two temporal grids, ``second_per_grid_ts``.
         grid_seconds: Seconds of every temporal grid.
-        times_in_text: Whether the times stand in the text instead of in the positions.
+        temporal_rule: Where the model finds the time: ``seconds`` in the positions, a count of
+            grids there (``grid_index``), or text before every grid (``frame_per_span``).
         frames: Some of the frames that are taken, whole temporal grids, evenly chosen.
         fault: Why it cannot be decoded; None where it can.
     """
@@ -99,7 +100,7 @@ class ShownVideo:
     num_frames: int
     seconds_per_grid: float
     grid_seconds: tuple[float, ...]
-    times_in_text: bool
+    temporal_rule: TemporalRule
     frames: tuple[ShownFrame, ...]
     fault: str | None
 

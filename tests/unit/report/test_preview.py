@@ -163,7 +163,7 @@ def video(**changes: Any) -> ShownVideo:
         "num_frames": 4,
         "seconds_per_grid": 1.25,
         "grid_seconds": (0.3125, 1.5625),
-        "times_in_text": False,
+        "temporal_rule": "seconds",
         "frames": frames,
         "fault": None,
     }
@@ -429,7 +429,7 @@ def test_frames_stand_in_their_grids() -> None:
     text = Page(preview_html(preview(sample(videos=(video(),), num_videos=1)))).text
     assert "grid 1 of 0 to 1, 1.56 s" in text
     assert "second_per_grid_ts 1.25" in text
-    assert "the positions count it" in text
+    assert "the positions count seconds" in text
     assert "4 taken from 2.50 s; 4 shown" in text
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sightline.config import RunConfig
 from sightline.data import Conversation, EncodedSample
 from sightline.data.ledger import joined
-from sightline.data.plan import Item
+from sightline.data.plan import FitPlan, Item, SampleFate, fates_of
 from sightline.errors import ConfigError
 from sightline.families import BoxSpace
 from sightline.geometry import Preprocessing, resize_image
@@ -160,12 +160,18 @@ class _Shower:
     def _videos(self, sample: EncodedSample) -> tuple[ShownVideo, ...]:
         most = _MAX_VIDEOS_OF_MANY if self._are_many else _MAX_VIDEOS
         return tuple(
-            show_video(video, sample.conversation.origin, self._recipes.video, self._preprocessing)
+            show_video(
+                video,
+                sample.conversation.origin,
+                self._recipes.video,
+                self._preprocessing,
+                self._rule.rope.temporal_rule,
+            )
             for video in sample.videos[:most]
         )
 
     def _fit(self, item: Item, source: Conversation, sample: EncodedSample) -> ShownFit:
-        fate = self._data.plan.fate(item.sample)
+        fate = _fate_of(item.sample, self._data.plan)
         return ShownFit(
             fate=fate.fate,
             policies=tuple(fate.policies),
@@ -175,6 +181,16 @@ class _Shower:
             num_pieces=fate.num_pieces,
             turns=None if item.turns is None else (item.turns.start, item.turns.stop),
         )
+
+
+def _fate_of(sample: int, plan: FitPlan) -> SampleFate:
+    """The fate of a sample, by its number among all of the run."""
+    first = 0
+    for batch in plan.fate_batches():
+        if sample - first < batch.num_rows:
+            return next(fates_of(batch.slice(sample - first, 1)))
+        first += batch.num_rows
+    raise IndexError(sample)
 
 
 def _shrunk_to(sample: EncodedSample, preprocessing: Preprocessing) -> float | None:

@@ -12,6 +12,7 @@ from sightline.data import PlannedImage, PlannedVideo
 from sightline.data.conversation import Origin
 from sightline.data.pixels import seen_frames, seen_image
 from sightline.errors import MediaError
+from sightline.families.record import TemporalRule
 from sightline.geometry import (
     Patching,
     PixelRecipe,
@@ -88,7 +89,11 @@ def show_picture(
 
 
 def show_video(
-    video: PlannedVideo, origin: Origin, recipe: PixelRecipe, preprocessing: Preprocessing
+    video: PlannedVideo,
+    origin: Origin,
+    recipe: PixelRecipe,
+    preprocessing: Preprocessing,
+    temporal_rule: TemporalRule,
 ) -> ShownVideo:
     """A video with some of the frames that are taken; one that cannot be decoded says why.
 
@@ -97,6 +102,7 @@ def show_video(
         origin: The sample that names it.
         recipe: The run's recipe for videos.
         preprocessing: The run's own limits, whatever the sample is shrunk to.
+        temporal_rule: How the family's positions count time.
     """
     patching = preprocessing.video_patching
     frames: tuple[ShownFrame, ...] = ()
@@ -118,7 +124,7 @@ def show_video(
         num_frames=len(video.frame_indices),
         seconds_per_grid=video.seconds_per_grid,
         grid_seconds=video.timestamps,
-        times_in_text=preprocessing.timestamps_in_text,
+        temporal_rule=temporal_rule,
         frames=frames,
         fault=fault,
     )
