@@ -25,7 +25,7 @@ os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OF
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.io import ImageReadMode, decode_jpeg
+from simplejpeg import decode_jpeg
 from transformers.image_utils import load_image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -114,9 +114,15 @@ def refuse_unequal(raw: torch.Tensor, theirs: torch.Tensor, recipe: Any) -> None
 def images(work: Path, source: Path, paths: list[Path]) -> None:
     """Images a second, at three budgets."""
     size = sum(path.stat().st_size for path in paths) / len(paths) / 1000
-    print(f"\n{len(paths)} JPEGs of {WIDTH} x {HEIGHT}, {size:.0f} kB each; images a second, one core")
-    print("pixels seen      decode alone    lean    of  cache    torch    lean   cache   PIL   lean")
-    print("               PIL      fast            fast          processor  is      is   processor is")
+    print(
+        f"\n{len(paths)} JPEGs of {WIDTH} x {HEIGHT}, {size:.0f} kB each; images a second, one core"
+    )
+    print(
+        "pixels seen      decode alone    lean    of  cache    torch    lean   cache   PIL   lean"
+    )
+    print(
+        "               PIL      fast            fast          processor  is      is   processor is"
+    )
     for budget in BUDGETS:
         data = DataConfig.model_validate({"train": "x", "images": {"max_pixels": budget}})
         checkpoint = open_checkpoint(str(source), data)
@@ -161,12 +167,9 @@ def images(work: Path, source: Path, paths: list[Path]) -> None:
     print(f"bytes to the device at the largest: {few:,} against {many:,}, 1/{many / few:.0f}")
 
 
-def decoded(path: Path) -> torch.Tensor:
-    """What torchvision's libjpeg-turbo takes to decode a file."""
-    coded = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    picture = decode_jpeg(coded, mode=ImageReadMode.RGB)
-    assert isinstance(picture, torch.Tensor)
-    return picture
+def decoded(path: Path) -> np.ndarray:
+    """What libjpeg-turbo takes to decode a file."""
+    return decode_jpeg(path.read_bytes(), "RGB")
 
 
 def processed_by(processor: Any) -> Callable[[Path], object]:

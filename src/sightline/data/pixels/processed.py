@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from transformers.video_utils import VideoMetadata
 
+from sightline.config import MAX_FILE_PIXELS
 from sightline.data.conversation import Conversation
 from sightline.data.encode import EncodedSample
 from sightline.data.frames import frames_of
@@ -66,7 +67,11 @@ def load_pixels(sample: EncodedSample, processor: Any) -> dict[str, torch.Tensor
         origin = sample.conversation.origin
         pictures = [
             load_image(
-                image.part.path, origin=origin, field=image.part.field, content=image.part.content
+                image.part.path,
+                origin=origin,
+                field=image.part.field,
+                content=image.part.content,
+                max_pixels=max(image.height * image.width, MAX_FILE_PIXELS),
             )
             for image in sample.images
         ]

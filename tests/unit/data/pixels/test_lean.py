@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from sightline.data import (
     PatchCache,
     TextPart,
     VideoPart,
+    load_pixels,
 )
 from sightline.errors import MediaError
 from sightline.geometry import PixelRecipes
@@ -101,6 +103,22 @@ def test_other_frames_of_a_video_have_another_entry(
     other = load(replace(sample, videos=(later,)))["pixel_values_videos"]
     assert first.shape == other.shape
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_a_picture_over_the_usual_limit(
+    kind: str, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned under a limit of the run's own, it is loaded too, and nothing is warned of."""
+    part = _picture(tmp_path / f"a.{kind}")
+    sample = _sample(checkpoint, part)
+    for module in ("decoding", "processed"):
+        monkeypatch.setattr(f"sightline.data.pixels.{module}.MAX_FILE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        raw = LeanPixels(checkpoint.preprocessing, _recipes(checkpoint))(sample)
+        load_pixels(sample, checkpoint.processor)
+    assert raw["pixel_values"].dtype == torch.uint8
 
 
 def test_a_picture_of_another_size_than_planned(checkpoint: Checkpoint, tmp_path: Path) -> None:
