@@ -1,15 +1,14 @@
 """Pixels: lean preparation beside the family's processor, one core, from the file to patches.
 
-``python benchmarks/preparation.py [--videos FOLDER] [--qwen-vl-utils PYTHON]``: pictures are made
-on the spot, 1280 x 960, with the spectrum of photographs. Those who take part take turns, and
-medians count. Before time is taken, the grey levels of both are compared, every one of them.
-Videos are measured by ``benchmarks/video_loading.py``, which is run at the end.
+``python benchmarks/preparation.py [--no-videos]``: pictures are made on the spot, 1280 x 960, with
+the spectrum of photographs. Those who take part take turns, and medians count. Before time is
+taken, the grey levels of both are compared, every one of them. Videos are measured by
+``benchmarks/video_loading.py``, which is run at the end with what else is given.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import subprocess
 import sys
@@ -114,15 +113,9 @@ def refuse_unequal(raw: torch.Tensor, theirs: torch.Tensor, recipe: Any) -> None
 def images(work: Path, source: Path, paths: list[Path]) -> None:
     """Images a second, at three budgets."""
     size = sum(path.stat().st_size for path in paths) / len(paths) / 1000
-    print(
-        f"\n{len(paths)} JPEGs of {WIDTH} x {HEIGHT}, {size:.0f} kB each; images a second, one core"
-    )
-    print(
-        "pixels seen      decode alone    lean    of  cache    torch    lean   cache   PIL   lean"
-    )
-    print(
-        "               PIL      fast            fast          processor  is      is   processor is"
-    )
+    print(f"\n{len(paths)} JPEGs of {WIDTH} x {HEIGHT}, {size:.0f} kB each, one core")
+    print("images a second   decode only   lean  share   cache   processor   lean  cache")
+    print("pixels seen     PIL      fast         of fast      torch    PIL     is     is")
     for budget in BUDGETS:
         data = DataConfig.model_validate({"train": "x", "images": {"max_pixels": budget}})
         checkpoint = open_checkpoint(str(source), data)
@@ -155,10 +148,10 @@ def images(work: Path, source: Path, paths: list[Path]) -> None:
         rate = {name: len(paths) / taken for name, taken in seconds.items()}
         seen = samples[0].images[0].resized
         print(
-            f"{seen[0] * seen[1]:>11,}{rate['pil']:>7.0f}{rate['fast']:>10.0f}{rate['lean']:>8.0f}"
-            f"{rate['lean'] / rate['fast']:>6.0%}{rate['cache']:>7.0f}{rate['torch']:>9.1f}"
-            f"{rate['lean'] / rate['torch']:>7.1f}x{rate['cache'] / rate['torch']:>7.0f}x"
-            f"{rate['pillow']:>6.1f}{rate['lean'] / rate['pillow']:>6.1f}x"
+            f"{seen[0] * seen[1]:>11,}{rate['pil']:>8.0f}{rate['fast']:>10.0f}{rate['lean']:>7.0f}"
+            f"{rate['lean'] / rate['fast']:>7.0%}{rate['cache']:>8.0f}{rate['torch']:>7.1f}"
+            f"{rate['pillow']:>7.1f}{rate['lean'] / rate['torch']:>6.1f}x"
+            f"{rate['cache'] / rate['torch']:>6.0f}x"
         )
         if budget == BUDGETS[0]:
             raw, theirs = lean(samples[0]), by_torch(images=[load_image(str(paths[0]))])
@@ -214,9 +207,10 @@ def embedding(source: Path) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", metavar="FOLDER", type=Path)
-    parser.add_argument("--qwen-vl-utils", metavar="PYTHON")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--no-videos", action="store_true", help="leave out what video_loading.py measures"
+    )
+    own, others = parser.parse_known_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model"
@@ -224,6 +218,9 @@ def main() -> None:
         paths = make_pictures(Path(folder) / "pictures")
         images(Path(folder), source, paths)
         embedding(source)
+    if not own.no_videos:
+        here = Path(__file__).parent / "video_loading.py"
+        subprocess.run([sys.executable, str(here), *others], check=True)
 
 
 if __name__ == "__main__":
