@@ -51,6 +51,10 @@ RUN_BY = {
         "tests/cli/test_commands_of_docs.py"
     ),
     ".venv/bin/sightline check run.yaml": "tests/cli/test_import.py",
+    ".venv/bin/sightline preview run.yaml": "tests/cli/test_preview.py",
+    ".venv/bin/sightline preview examples/detect.yaml --out runs/preview.html": (
+        "tests/cli/test_preview.py"
+    ),
     ".venv/bin/sightline import llamafactory lora_sft.yaml --output run.yaml": (
         "tests/cli/test_import.py"
     ),

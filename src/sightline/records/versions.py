@@ -5,7 +5,17 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-_PACKAGES = ("sightline", "torch", "transformers", "peft", "accelerate", "torchvision", "av")
+_PACKAGES = (
+    "sightline",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "torchvision",
+    "pillow",
+    "simplejpeg",
+    "av",
+)
 
 
 def collect_versions() -> dict[str, str]:

