@@ -108,6 +108,7 @@ def _written(
     conversation: Conversation,
 ) -> str:
     image = images[part.image]
+    _refuse_ambiguous(part, images, writing, conversation)
     shares = _shares(part, image, preprocessing)
     xs, ys = shares[::2], shares[1::2]
     _refuse_damaged(part, xs, ys, image, preprocessing, conversation)
@@ -169,6 +170,30 @@ def _sides(
         return 1000.0 * width / longest, 1000.0 * height / longest
     side = 1.0 if part.space == "unit" else 1000.0
     return side, side
+
+
+def _refuse_ambiguous(
+    part: BoxPart,
+    images: Sequence[PlannedImage],
+    writing: BoxWriting,
+    conversation: Conversation,
+) -> None:
+    """Refuse a box that would be written otherwise for another picture that it may be in."""
+    are_shares = part.space in ("unit", "thousandths") and writing.space == "thousandths"
+    if not part.others or (are_shares and not part.is_stored):
+        return
+    among = [images[index] for index in (*part.others, part.image)]
+    sizes = dict.fromkeys((image.width, image.height) for image in among)
+    if len(sizes) > 1 or part.is_stored:
+        shown = " and ".join(f"{width} x {height}" for width, height in sizes)
+        raise conversation.origin.error(
+            f"a box stands in a turn about {len(among)} pictures of {shown} pixels, and says of "
+            "none of them that it is in it.",
+            field=part.field,
+            fix="Give boxes with their image as ms-swift's objects, or leave text_boxes out: then "
+            "the text stays as it is.",
+            code="box.image",
+        )
 
 
 def _refuse_damaged(

@@ -121,6 +121,8 @@ class BoxPart:
             run's own limits give it, or ``longest``: thousandths of the longer side on both axes.
         image: 0-based index among the images of the conversation.
         field: Path of the field that holds it: ``objects.bbox[0]``.
+        others: Other images that it may be in, where the source does not say in which; they must be
+            of one size, or the size must not matter.
         is_stored: Whether the numbers are on the pixels as the file stores them, before its EXIF
             orientation turns them.
         form: How it is written whatever the family does: ``list``, because it stands inside JSON,
@@ -133,6 +135,7 @@ class BoxPart:
     field: str
     form: Literal["list", "tokens"] | None = None
     is_stored: bool = False
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

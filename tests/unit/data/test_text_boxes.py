@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,15 +69,41 @@ def test_boxes_become_parts_and_the_text_around_them_stays(picture: Path) -> Non
     assert made.messages[0].parts[1:] == (TextPart(text="Report bbox_2d in JSON."),)
 
 
-def test_a_box_of_the_wrong_length_and_one_in_two_pictures(picture: Path) -> None:
+def test_a_box_of_the_wrong_length_and_one_without_a_picture(picture: Path) -> None:
     with pytest.raises(DataError, match=r"rows.jsonl:1.*bbox_2d has 4 numbers, found 3"):
         conversations(picture, ['{"bbox_2d": [1, 2, 3]}'], "pixels")
+    turns = [
+        {"role": "user", "content": "Where?"},
+        {"role": "assistant", "content": '{"bbox_2d": [1, 2, 3, 4]}'},
+    ]
+    with pytest.raises(DataError, match="stands in a turn about no picture"):
+        conversations(picture, [""], "pixels", messages=turns, images=[])
+
+
+@pytest.mark.parametrize("family", FAMILY_KEYS)
+@pytest.mark.parametrize("space", ["pixels", "thousandths"])
+@pytest.mark.parametrize("width", [640, 600])
+def test_a_box_in_a_turn_about_two_pictures(
+    family: str, space: str, width: int, tiny_folder: Callable[[str], Path], picture: Path
+) -> None:
+    """Written where it comes to the same for both pictures, refused where it does not."""
+    Image.new("RGB", (width, 480)).save(picture / "b.png")
     turns = [
         {"role": "user", "content": "<image><image>Where?"},
         {"role": "assistant", "content": '{"bbox_2d": [1, 2, 3, 4]}'},
     ]
-    with pytest.raises(DataError, match="stands in a turn about 2 pictures"):
-        conversations(picture, [""], "pixels", messages=turns, images=["a.png", "a.png"])
+    [made] = conversations(picture, [""], space, messages=turns, images=["b.png", "a.png"])
+    checkpoint = open_checkpoint(str(tiny_folder(family)))
+    is_clear = width == 640 or (
+        space == "thousandths" and checkpoint.family.box_space == "thousandths"
+    )
+    if is_clear:
+        text = make_encoder(checkpoint).encode(made).conversation.messages[1].text
+        assert re.fullmatch(r'\{"bbox_2d": \[\d+, \d+, \d+, \d+\]\}', text)
+        return
+    with pytest.raises(DataError) as caught:
+        make_encoder(checkpoint).encode(made)
+    assert "a turn about 2 pictures of 600 x 480 and 640 x 480 pixels" in str(caught.value)
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:

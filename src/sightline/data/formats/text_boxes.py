@@ -36,7 +36,7 @@ def lift_text_boxes(
         context: Where the row stands.
 
     Raises:
-        DataError: A box has the wrong number of sides, or it is not clear which picture it is in.
+        DataError: A box has the wrong number of sides, or no picture that it could be in.
     """
     lifted: list[Message] = []
     # Images of the last question that brought some, by their number in the conversation.
@@ -100,18 +100,18 @@ def _box(
             fix="Mend the box.",
             code="box.wrong",
         )
-    if len(asked_about) != 1:
+    if not asked_about:
         raise context.error(
-            f"the box {written[:60]} stands in a turn about {len(asked_about)} pictures.",
+            f"the box {written[:60]} stands in a turn about no picture.",
             field=field,
-            fix="Give boxes with their image as ms-swift's objects, or leave text_boxes out: then "
-            "the text stays as it is.",
+            fix="Mend the sample, or leave text_boxes out: then the text stays as it is.",
             code="box.image",
         )
     return BoxPart(
         numbers=numbers,
         space=space,
-        image=asked_about[0],
+        image=asked_about[-1],
+        others=tuple(asked_about[:-1]),
         field=field,
         form="list" if found["list"] else None,
     )
