@@ -32,6 +32,7 @@ from sightline.data import (
     TextPart,
     VideoPart,
     load_pixels,
+    video_metadata,
 )
 from sightline.data import chat_messages as to_chat
 from sightline.data.frames import frames_of
@@ -178,6 +179,20 @@ def taken_by_hand(
         fps=1000.0,
         frames_indices=shown,  # type: ignore[arg-type]
     )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_metadata_for_transformers_has_the_same_times(
+    case: str, model: tuple[Checkpoint, Encoder], media: Path
+) -> None:
+    [video] = model[1].encode(conversation(parts(media)[case])).videos
+    metadata = video_metadata(video)
+    seconds = metadata.timestamps
+    seconds += seconds[-1:] * (len(seconds) % 2)
+    middles = [(first + last) / 2 for first, last in zip(seconds[::2], seconds[1::2], strict=True)]
+    assert middles == list(video.timestamps)
+    assert 2 / metadata.sampled_fps == video.seconds_per_grid
+    assert metadata.duration == pytest.approx(metadata.total_num_frames / (metadata.fps or 0))
 
 
 def test_frames_are_those_that_are_shown_at_the_wanted_instants(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
@@ -20,8 +22,7 @@ from sightline.data.videos.timeline import Timeline, read_packets
 from sightline.errors import MediaError
 
 NUM_FRAMES = 150
-_FAST_VP9 = {"g": "40", "deadline": "realtime", "cpu-used": "8"}
-_HIDDEN = {"g": "60", "deadline": "good", "cpu-used": "5", "auto-alt-ref": "1"}
+_FAST_VPX = {"g": "40", "deadline": "realtime", "cpu-used": "8"}
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov"}
 FILES: dict[str, dict] = {
     "short groups.mp4": {"options": {"g": "12", "bf": "3"}},
@@ -35,8 +36,9 @@ FILES: dict[str, dict] = {
     "h264.avi": {"options": {"g": "30", "bf": "3"}},
     "mpeg4.mp4": {"codec": "mpeg4", "options": {"g": "20", "bf": "2"}},
     "mpeg4.avi": {"codec": "mpeg4", "options": {"g": "20", "bf": "2"}},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": _FAST_VP9},
-    "hidden frames.webm": {"codec": "libvpx", "options": _HIDDEN | {"lag-in-frames": "16"}},
+    "vp9.webm": {"codec": "libvpx-vp9", "options": _FAST_VPX},
+    "vp8.webm": {"codec": "libvpx", "options": _FAST_VPX},
+    "mpeg4.ts": {"codec": "mpeg4", "options": {"g": "30", "bf": "2"}},
 }
 TIMES = ("steady", "late", "varying")
 _STEPS = random.Random(3).choices([10, 33, 40, 100, 250], k=NUM_FRAMES - 1)
@@ -123,6 +125,16 @@ def test_files_with_key_frames_and_times_are_sought(
     assert ways == ["sought"]
 
 
+def test_after_a_seek_frames_before_the_key_frame_are_passed_over() -> None:
+    """They may refer to frames that were not decoded."""
+    line = Timeline(
+        ticks=np.arange(0, 100, 10), keys=np.array([0, 5]), last_ticks=10, time_base=Fraction(1, 9)
+    )
+    shown = [(30, False), (40, False), (50, True), (60, False)]
+    frames: Any = [SimpleNamespace(pts=pts, key_frame=is_key) for pts, is_key in shown]
+    assert [place for place, _ in load._checked(iter(frames), line, first=None)] == [5, 6]
+
+
 def test_near_frames_are_not_sought(video: Callable[[str, str], Path], ways: list[str]) -> None:
     load_frames(video("h264.mkv", "steady"), [0, 20, 40])
     assert ways == ["in order"]
@@ -186,6 +198,23 @@ def test_a_hole_in_the_file_is_never_passed_over(
     path.write_bytes(data)
     np.testing.assert_array_equal(load_frames(path, [3, 100]), whole[[3, 100]])
     assert ways == ["sought"]
+
+
+def test_frames_that_are_never_shown_are_not_counted(
+    tmp_path: Path, make_video: ModuleType
+) -> None:
+    """VP8 has packets that are only referred to; here one is made into such a one."""
+    path = make_video.write_steady_video(tmp_path / "a.webm", 60, **FILES["vp8.webm"])
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    # The fifth bit of a frame says that it is shown.
+    data[data.index(packets[20])] &= ~0x10
+    path.write_bytes(data)
+    everything = decoded(path)
+    assert len(everything) == 59
+    assert probe_video(path).num_frames == 59
+    np.testing.assert_array_equal(load_frames(path, [2, 50]), everything[[2, 50]])
 
 
 def test_frames_come_one_by_one(video: Callable[[str, str], Path]) -> None:

@@ -207,6 +207,20 @@ def _damaged(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+def test_a_stream_that_begins_in_the_middle(tmp_path: Path, make_video: ModuleType) -> None:
+    """As in a damaged transport stream: packets of 188 bytes, the third names their stream."""
+    path = make_video.write_steady_video(tmp_path / "a.ts", 40, options={"g": "8"})
+    data = bytearray(path.read_bytes())
+    frames = [at for at in range(0, len(data), 188) if data[at + 1 : at + 3] == b"\x41\x00"]
+    data[frames[-5] + 2] = 0x57
+    path.write_bytes(data)
+    with pytest.raises(MediaError) as caught:
+        probe_video(path)
+    assert str(caught.value) == (
+        f"{path} is not a video, or is damaged: a stream begins in its middle.\n{FIX}"
+    )
+
+
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.mp4"
     origin = Origin(file=Path("train.jsonl"), line=2, index=1)

@@ -123,7 +123,7 @@ def _timelines(file: MediaFile, indices: Sequence[int]) -> Iterator[Timeline]:
     if indexed is not None:
         yield indexed
     of_packets = read_packets(file).timeline
-    if of_packets is not None and of_packets.is_shown and of_packets.ticks[0] == first.pts:
+    if of_packets is not None and of_packets.ticks[0] == first.pts:
         yield of_packets
 
 
@@ -189,8 +189,7 @@ def _checked(
                 if not frame.key_frame or frame.pts is None:
                     continue
                 expected = int(np.searchsorted(timeline.ticks, frame.pts))
-            is_there = expected < len(timeline.ticks) and frame.pts == timeline.ticks[expected]
-            if not is_there or frame.is_corrupt:
+            if expected >= len(timeline.ticks) or frame.pts != timeline.ticks[expected]:
                 raise _MismatchError
             yield expected, frame
             expected += 1

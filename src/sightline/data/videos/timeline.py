@@ -36,15 +36,12 @@ class Timeline:
         keys: (num_keys,) int64. Indices of frames at which decoding can begin, ascending.
         last_ticks: How long the last frame is shown.
         time_base: Seconds of a tick.
-        is_shown: Whether ``ticks`` are the times at which frames come out of the decoder; else they
-            are as far apart, and cannot be sought.
     """
 
     ticks: np.ndarray
     keys: np.ndarray
     last_ticks: int
     time_base: Fraction
-    is_shown: bool = True
 
     def times(self) -> FrameTimes:
         """The same, counted from the first frame."""
@@ -150,14 +147,13 @@ def _read(file: MediaFile) -> Packets:
         shown = [(pts, length, is_key) for pts, _, length, is_key in found]
         decoded = [(dts, length, is_key) for _, dts, length, is_key in found]
         timeline = _timeline(shown, time_base)
-        # AVI has times of decoding alone, and FFmpeg's guess at the others may have gaps.
-        timeline = timeline or _timeline(decoded, time_base, is_shown=False)
+        # AVI has times of decoding alone, and FFmpeg's guess at the others may have gaps. They are
+        # as far apart; where frames come out at other times, they are not sought.
+        timeline = timeline or _timeline(decoded, time_base)
     return Packets(num_frames=len(found), timeline=timeline)
 
 
-def _timeline(
-    packets: list[tuple[int | None, int, bool]], time_base: Fraction, *, is_shown: bool = True
-) -> Timeline | None:
+def _timeline(packets: list[tuple[int | None, int, bool]], time_base: Fraction) -> Timeline | None:
     """A timeline of time, duration and key of every packet; None where times are not distinct."""
     timed = sorted((tick, length, is_key) for tick, length, is_key in packets if tick is not None)
     if not timed or len(timed) != len(packets):
@@ -171,7 +167,6 @@ def _timeline(
         keys=np.flatnonzero([is_key for _, _, is_key in timed]),
         last_ticks=max(timed[-1][1] or spacing, 1),
         time_base=time_base,
-        is_shown=is_shown,
     )
 
 
