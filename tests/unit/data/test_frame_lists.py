@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +222,21 @@ def test_lists_with_the_same_first_frame_are_told_apart(folder: Path) -> None:
     values = [names(2), names(3), {"frames": names(2), "fps": 1}, {"frames": names(2), "fps": 2}]
     digests = {digest_of(said(parsed(folder, value))) for value in values}
     assert len(digests) == len(values)
+
+
+def test_the_forms_of_the_documentation(folder: Path) -> None:
+    (folder / "f").mkdir()
+    for index in range(3):
+        Image.new("RGB", (64, 48)).save(folder / f"f/{index}.jpg")
+    text = (Path(__file__).parents[3] / "docs" / "videos.md").read_text()
+    lines = re.findall(r"^\{.*\}$", text, flags=re.MULTILINE)
+    rows = [json.loads(line) for line in lines]
+    found = [
+        parsed(folder, row["videos"][0])
+        if "videos" in row
+        else parsed(folder, {key: row[key] for key in row if key != "type"})
+        for row in rows
+    ]
+    assert [len(part.files) for part in found] == [3, 2, 2, 2]
+    assert [part.frame_seconds for part in found] == [None, (12.0, 13.5), None, None]
+    assert [part.frame_fps for part in found] == [None, None, 0.5, 0.5]
