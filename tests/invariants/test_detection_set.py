@@ -43,6 +43,8 @@ PICTURES = {
 _SIDEWAYS = (5, 6, 7, 8)
 _MAX_PIXELS = 602_112
 
+Annotated = dict[str, list[list[int]]]
+
 
 def _annotated(width: int, height: int, chosen: random.Random) -> list[list[int]]:
     """Boxes of 32 pixels and more a side, in order; some reach the edges."""
@@ -53,10 +55,17 @@ def _annotated(width: int, height: int, chosen: random.Random) -> list[list[int]
     return boxes
 
 
-def _write(folder: Path, how: str) -> dict[str, list[list[int]]]:
-    """Pictures and their annotations in one of the ways that people have them."""
+@pytest.fixture(scope="module")
+def detection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Annotated]:
+    """Pictures, their boxes, and a data file for each of the ways that people have them."""
+    folder = tmp_path_factory.mktemp("detection")
+    return folder, _write(folder)
+
+
+def _write(folder: Path) -> Annotated:
     chosen = random.Random(17)
-    annotated, rows = {}, []
+    annotated: Annotated = {}
+    rows: dict[str, list[dict[str, Any]]] = {"objects": [], "text": []}
     coco: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     for number, (name, (width, height, orientation)) in enumerate(PICTURES.items()):
         size = (height, width) if orientation in _SIDEWAYS else (width, height)
@@ -72,16 +81,13 @@ def _write(folder: Path, how: str) -> dict[str, list[list[int]]]:
             annotation = {"id": len(coco["annotations"]) + 1, "image_id": number, "category_id": 1}
             coco["annotations"].append(annotation | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
         answer = json.dumps([{"bbox_2d": box, "label": "a"} for box in boxes])
+        picture = {"images": [f"{number}.png"]}
+        rows["text"].append({"messages": _turns(answer), **picture})
         marks = " ".join("<bbox>" for _ in boxes)
-        for row in (
-            {"messages": _turns(answer)} if how == "text" else {"messages": _turns(marks)},
-        ):
-            row["images"] = [f"{number}.png"]
-            if how == "objects":
-                row["objects"] = {"bbox": boxes}
-            rows.append(row)
+        rows["objects"].append({"messages": _turns(marks), **picture, "objects": {"bbox": boxes}})
     (folder / "coco.json").write_text(json.dumps(coco))
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for how, lines in rows.items():
+        (folder / f"{how}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
     return annotated
 
 
@@ -91,16 +97,16 @@ def _turns(answer: str) -> list[dict[str, str]]:
 
 
 def _samples(
-    folder: Path, checkpoint: Checkpoint, how: str, max_length: int | None
+    folder: Path, output: Path, checkpoint: Checkpoint, how: str, max_length: int | None
 ) -> list[EncodedSample]:
-    source: dict[str, Any] = {"path": str(folder / "rows.jsonl")}
+    source: dict[str, Any] = {"path": str(folder / f"{how}.jsonl")}
     if how == "text":
         source["text_boxes"] = "pixels"
     if how == "coco":
         source = {"path": str(folder / "coco.json")}
     data = {"train": [source], "max_length": max_length, "fit": ["shrink"], "vision_share": 0.3}
     config = RunConfig.model_validate(
-        {"model": "x", "data": data | {"processes": 1}, "output": str(folder / "run")}
+        {"model": "x", "data": data | {"processes": 1}, "output": str(output / "run")}
     )
     samples = prepare_data(config, checkpoint).train.samples
     return [samples[index] for index in range(len(samples))]
@@ -138,16 +144,17 @@ def test_boxes_agree(
     how: str,
     is_shrunk: bool,
     tiny_folder: Callable[[str], Path],
+    detection: tuple[Path, Annotated],
     tmp_path: Path,
 ) -> None:
-    annotated = _write(tmp_path, how)
+    folder, annotated = detection
     checkpoint = open_checkpoint(str(tiny_folder(family)), _limits())
-    samples = _samples(tmp_path, checkpoint, how, None)
+    samples = _samples(folder, tmp_path, checkpoint, how, None)
     assert len(samples) == len(PICTURES)
     if is_shrunk:
         whole = samples
         longest = max(sample.num_tokens for sample in samples)
-        samples = _samples(tmp_path, checkpoint, how, longest - 200)
+        samples = _samples(folder, tmp_path, checkpoint, how, longest - 200)
         assert len(samples) == len(PICTURES)
         pairs = zip(samples, whole, strict=True)
         assert any(one.images[0].resized != other.images[0].resized for one, other in pairs)
