@@ -76,7 +76,7 @@ define make_environment
 		{ echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1); Sightline needs Python 3.11 or newer. Name one: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(1)
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.txt)"
-	$(1)/bin/uv pip install --python $(1)/bin/python --requirements $(2)
+	$(1)/bin/uv pip install --compile-bytecode --python $(1)/bin/python --requirements $(2)
 	$(1)/bin/uv pip install --python $(1)/bin/python --no-deps --build-constraints requirements.txt --editable .
 	@touch $(1)/.stamp
 endef

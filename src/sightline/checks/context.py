@@ -17,6 +17,7 @@ from sightline.records import RunDirectory
 Inputs = dict[str, torch.Tensor]
 
 _BF16_SHARE_OF_SPREAD = 0.25
+_MAX_KEPT_BYTES = 1 << 30
 _GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 
@@ -43,6 +44,8 @@ class VerifyContext:
     model: Any
     misread: frozenset[str] = frozenset()
     misplaced: set[int] = field(default_factory=set)
+    _kept: dict[str, Inputs] = field(default_factory=dict, repr=False)
+    _kept_bytes: int = 0
 
     @property
     def is_exact(self) -> bool:
@@ -74,13 +77,24 @@ class VerifyContext:
     def plain_inputs(
         self, conversations: list[list[dict[str, Any]]], *, generation_prompt: bool
     ) -> Inputs:
-        """Inputs of conversations through the saved processor, on the CPU, padded on the left."""
-        return plain_inputs(
+        """Inputs of conversations through the saved processor, on the CPU, padded on the left.
+
+        They are kept for the next check, while they fit: a video is decoded once, not seven times.
+        """
+        key = repr((conversations, generation_prompt, sorted(self.misread)))
+        if key in self._kept:
+            return dict(self._kept[key])
+        made = plain_inputs(
             self.checkpoint.processor,
             conversations,
             generation_prompt=generation_prompt,
             misread=self.misread,
         )
+        num_bytes = sum(tensor.nbytes for tensor in made.values())
+        if self._kept_bytes + num_bytes <= _MAX_KEPT_BYTES:
+            self._kept[key] = made
+            self._kept_bytes += num_bytes
+        return dict(made)
 
     def engine_positions(self, inputs: Inputs) -> BatchPositions:
         """Positions of a batch by Sightline's engine."""
