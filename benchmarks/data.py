@@ -79,6 +79,10 @@ def make_rows(folder: Path, count: int, *, pictures: str | None, asked: int, sai
     folder.mkdir(parents=True, exist_ok=True)
     chosen = random.Random(0)
     mark = "<image>" if pictures else ""
+    link = folder / "pictures"
+    if pictures and not link.is_symlink():
+        # Media stay in the folder of their rows.
+        link.symlink_to(Path("..") / pictures)
     with (folder / "rows.jsonl").open("w") as file:
         for number in range(count):
             question = f"{mark}{' '.join(chosen.choices(VOCABULARY, k=asked))} {number}?"
@@ -90,7 +94,7 @@ def make_rows(folder: Path, count: int, *, pictures: str | None, asked: int, sai
                 ]
             }
             if pictures:
-                row["images"] = [f"../{pictures}/{number % NUM_SAMPLES}.jpg"]
+                row["images"] = [f"pictures/{number % NUM_SAMPLES}.jpg"]
             file.write(json.dumps(row) + "\n")
     return folder / "rows.jsonl"
 
