@@ -109,7 +109,7 @@ def told_spaces(files: Sequence[IndexedFile], preprocessing: Preprocessing) -> B
     evidence = tuple(_evidence(boxes, space, units[space]) for space in units)
     found: tuple[TextBoxes, ...] = tuple(one.space for one in evidence if one.fits)
     if "longest" in found:
-        others = tuple(space for space in found if space != "longest")
+        others: tuple[TextBoxes, ...] = tuple(space for space in found if space != "longest")
         found = ("longest",) if _is_one_factor(boxes, units["longest"], others) else others
     same = "pixels" in found and "resized" in found
     if same and np.abs(units["resized"] / units["pixels"] - 1).max() > _SAME:
