@@ -99,7 +99,7 @@ OUTSIDE = [
     "{root}/../{root.name}2/secret.png",
     "file://{secret}",
     "file://localhost{secret}",
-    "file:///{root}/%2e%2e/{root.name}2/secret.png",
+    "file:" + "///{root}/%2e%2e/{root.name}2/secret.png",
     "file://../{root.name}2/secret.png",
 ]
 
