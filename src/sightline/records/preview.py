@@ -17,21 +17,19 @@ WRONG: tuple[Verdict, ...] = ("differs", "missing", "outside", "inverted")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShownPicture:
-    """A picture as the model sees it.
+class ShownMedium:
+    """A picture or a video as the model sees it.
 
     Attributes:
         name: Path of its file.
-        file_size: (height, width) of the file upright, pixels.
+        file_size: (height, width) of a picture or a frame of the file upright, pixels.
         full_size: (height, width) at the run's own limits, pixels.
         seen_size: (height, width) that the model sees, pixels.
         grid_thw: Raw patches, before merging.
         patch_size: Side of a raw patch, pixels that the model sees.
         merge: Raw patches of a side that become one token.
         num_tokens: Tokens that it takes.
-        pixels: (height, width, 3) uint8, RGB; reduced where the model sees a large one. None
-            where the file cannot be decoded.
-        fault: Why it cannot be decoded.
+        fault: Why it cannot be decoded; None where it can.
     """
 
     name: str
@@ -42,8 +40,19 @@ class ShownPicture:
     patch_size: int
     merge: int
     num_tokens: int
-    pixels: np.ndarray | None
     fault: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownPicture(ShownMedium):
+    """A picture as the model sees it.
+
+    Attributes:
+        pixels: (height, width, 3) uint8, RGB; reduced where the model sees a large one. None
+            where the file cannot be decoded.
+    """
+
+    pixels: np.ndarray | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,18 +75,10 @@ class ShownFrame:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShownVideo:
+class ShownVideo(ShownMedium):
     """A video as the model sees it.
 
     Attributes:
-        name: Path of its file.
-        file_size: (height, width) of a frame upright, pixels.
-        full_size: (height, width) at the run's own limits, pixels.
-        seen_size: (height, width) that the model sees, pixels.
-        grid_thw: Raw patches, before merging.
-        patch_size: Side of a raw patch, pixels that the model sees.
-        merge: Raw patches of a side that become one token.
-        num_tokens: Tokens that it takes.
         duration_seconds: Length of the video.
         num_frames: Frames that are taken.
         seconds_per_grid: Seconds between two temporal grids, ``second_per_grid_ts``.
@@ -85,24 +86,14 @@ class ShownVideo:
         temporal_rule: Where the model finds the time: ``seconds`` in the positions, a count of
             grids there (``grid_index``), or text before every grid (``frame_per_span``).
         frames: Some of the frames that are taken, whole temporal grids, evenly chosen.
-        fault: Why it cannot be decoded; None where it can.
     """
 
-    name: str
-    file_size: tuple[int, int]
-    full_size: tuple[int, int]
-    seen_size: tuple[int, int]
-    grid_thw: tuple[int, int, int]
-    patch_size: int
-    merge: int
-    num_tokens: int
     duration_seconds: float
     num_frames: int
     seconds_per_grid: float
     grid_seconds: tuple[float, ...]
     temporal_rule: TemporalRule
     frames: tuple[ShownFrame, ...]
-    fault: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

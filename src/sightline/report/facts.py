@@ -116,6 +116,7 @@ def run_facts(run: RunRecords) -> tuple[Fact, ...]:
         ("Model", state.get("model")),
         ("Family", run.family_title),
         ("Device", state.get("device")),
+        ("Pixels", _preparation(state.get("preparation"))),
         ("State", state.get("state")),
         ("Started", _time(state.get("started"))),
         ("Finished", _time(state.get("finished"))),
@@ -128,6 +129,17 @@ def run_facts(run: RunRecords) -> tuple[Fact, ...]:
 
 def _time(moment: str | None) -> str:
     return time_text(moment) if moment else ""
+
+
+def _preparation(record: Mapping[str, Any] | None) -> str:
+    """How pixels were prepared, and what that was compared with."""
+    if not record:
+        return ""
+    compared = record.get("compared")
+    if not compared:
+        return "prepared by the checkpoint's processor"
+    levels = count_text(compared["num_values"])
+    return f"lean; {levels} grey levels compared, all equal to the processor's"
 
 
 def _num_steps(run: RunRecords) -> str:

@@ -80,6 +80,7 @@ def test_page_shows_model_data_and_settings(tmp_path: Path, maker: Any, read_pag
     for words in (
         "Family Qwen2.5-VL",
         "Training took 1 min 12 s",
+        "Pixels lean; 2,088,576 grey levels compared, all equal to the processor's",
         "Samples 4 Images 4 Videos 0 Tokens 530",
         "with a loss 160",
         "Learning rate 8e-3",
@@ -91,6 +92,13 @@ def test_page_shows_model_data_and_settings(tmp_path: Path, maker: Any, read_pag
         "The same weights, served with 1-D positions: 2 of 4.",
     ):
         assert words in text
+
+
+def test_a_run_by_the_processor_says_so(tmp_path: Path, maker: Any, read_page: Any) -> None:
+    run = maker.make_run(tmp_path / "run")
+    maker.rewrite(run / "run.json", preparation={"kind": "processor", "compared": None})
+    page = read_page(render_run(run).read_text(encoding="utf-8"))
+    assert "Pixels prepared by the checkpoint's processor" in page.text
 
 
 def test_everything_from_data_is_escaped(tmp_path: Path, maker: Any, read_page: Any) -> None:
