@@ -161,6 +161,12 @@ class DataConfig(Section):
         "quarantine",
         "A sample that cannot be used: goes to quarantine.jsonl with its reason, or ends the run.",
     )
+    media_check: Literal["header", "decode"] = key(
+        "header",
+        "How media are looked at when the data are read. header: size and form, without a decoded "
+        "pixel. decode: everything that training would decode, once, so that damage inside a file "
+        "makes a bad sample too, and does not end the run; as slow as decoding is.",
+    )
     index_folder: str | None = key(
         None,
         "Where the index of the data is kept between runs; null is index beside the run directory.",

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from sightline.config import RunConfig, Source
-from sightline.data import BoxWriting, EncodedSample, Encoder
+from sightline.data import BoxWriting, EncodedSample, Encoder, Measure
 from sightline.data.downloads import Downloads
 from sightline.data.fit import FitRules
 from sightline.data.index import SCHEMA_VERSION, IndexedFile, build_index, num_cores
 from sightline.data.ledger import LedgerCounts, first_fault, write_ledger
 from sightline.data.mixing import choose
+from sightline.data.pixels import decode_all
 from sightline.data.plan import FitPlan, make_plan
 from sightline.data.samples import PlannedSamples
 from sightline.data.sources import SourceReader, open_source
@@ -179,6 +180,7 @@ class _Preparing:
             vision_share=config.data.vision_share,
         )
         self._encoder_key = _encoder_key(checkpoint)
+        self._decodes = config.data.media_check == "decode"
 
     def part(self, given: Sequence[Source], name: str, *, stops: bool) -> PlannedData:
         sources = expand_sources(given)
@@ -224,6 +226,7 @@ class _Preparing:
             base / key,
             num_processes=self._num_processes(reader.rows.file),
             on_rows=self._on_samples,
+            check_media=_decode if self._decodes else None,
         )
 
     def _plan(self, files: Sequence[IndexedFile]) -> FitPlan:
@@ -257,7 +260,9 @@ class _Preparing:
     def _source_key(self, source: Source) -> str:
         """A name for the index of a source: what it is called, and all that decides its rows."""
         told = source.model_dump(exclude={"weight", "num_samples"} - self._decides(source))
-        text = json.dumps([SCHEMA_VERSION, self._encoder_key, told], default=str, sort_keys=True)
+        # Files that were looked at from outside have to be looked at again.
+        decides = [self._encoder_key] + ["decoded"] * self._decodes
+        text = json.dumps([SCHEMA_VERSION, *decides, told], default=str, sort_keys=True)
         key = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=6).hexdigest()
         stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(source.title).name)
         return f"{stem[:40]}-{key}"
@@ -273,6 +278,10 @@ class _Preparing:
         except OSError:
             return 1
         return max(1, min(most, size // _MIN_BYTES_A_PROCESS))
+
+
+def _decode(measure: Measure) -> None:
+    decode_all(measure.images, measure.videos, measure.conversation.origin)
 
 
 def _encoder_key(checkpoint: Checkpoint) -> str:

@@ -74,6 +74,7 @@ def test_defaults_of_data() -> None:
         "fit": ["shrink", "split", "trim", "drop"],
         "vision_share": 0.5,
         "on_bad": "quarantine",
+        "media_check": "header",
         "index_folder": None,
         "max_download_mib": 64,
         "processes": None,

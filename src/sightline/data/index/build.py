@@ -32,6 +32,7 @@ from sightline.records import atomic_file, read_json, write_json, writing
 _NUM_TOGETHER = 256
 _MAX_INLINE_BYTES = 64 * 1024 * 1024
 OnRows = Callable[[int], None]
+CheckMedia = Callable[[Measure], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,7 @@ def build_index(
     *,
     num_processes: int,
     on_rows: OnRows | None = None,
+    check_media: CheckMedia | None = None,
 ) -> IndexedFile:
     """The index of a file of a source, made or completed.
 
@@ -80,6 +82,7 @@ def build_index(
         folder: Where the index is kept. It belongs to this reader and this encoder alone.
         num_processes: Processes that read.
         on_rows: Called with the number of samples of each chunk that is done.
+        check_media: Called with every sample that can be used; what it raises makes it a bad one.
 
     Raises:
         DataError: The source is missing, empty or of another kind.
@@ -87,7 +90,7 @@ def build_index(
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    state = _State(reader=reader, encoder=encoder, folder=folder)
+    state = _State(reader=reader, encoder=encoder, folder=folder, check_media=check_media)
     stamp = reader.rows.stamp()
     names: list[str] = []
     num_rows = num_read = 0
@@ -115,6 +118,7 @@ class _State:
     reader: SourceReader
     encoder: Encoder
     folder: Path
+    check_media: CheckMedia | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +188,7 @@ def _entries(state: _State, held: list[_Held]) -> Iterator[Entry]:
     for item in held:
         outcome: Measure | DataError | None = item.parsed.fault
         if outcome is None:
-            outcome = next(measures)
+            outcome = _checked(next(measures), state.check_media)
         if isinstance(outcome, DataError):
             yield bad_entry(
                 outcome,
@@ -202,6 +206,16 @@ def _entries(state: _State, held: list[_Held]) -> Iterator[Entry]:
                 num_bytes=item.raw.num_bytes,
                 format_name=item.format_name,
             )
+
+
+def _checked(outcome: Measure | DataError, check_media: CheckMedia | None) -> Measure | DataError:
+    if check_media is None or isinstance(outcome, DataError):
+        return outcome
+    try:
+        check_media(outcome)
+    except DataError as fault:
+        return fault
+    return outcome
 
 
 def _media_changed(table: pa.Table) -> bool:

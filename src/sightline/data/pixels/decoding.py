@@ -9,6 +9,7 @@ damage, which simplejpeg refuses and Pillow reads or explains.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -80,6 +81,22 @@ def seen_frames(video: PlannedVideo, origin: Origin, recipe: PixelRecipe) -> np.
         frame = torch.from_numpy(pixels).permute(2, 0, 1)
         made[place] = resized(frame[None], video.resized, recipe)[0]
     return made
+
+
+def decode_all(
+    images: Sequence[PlannedImage], videos: Sequence[PlannedVideo], origin: Origin
+) -> None:
+    """Decode the media of a sample, and keep nothing.
+
+    Raises:
+        MediaError: One of them cannot be decoded.
+    """
+    for image in images:
+        limit = max(image.height * image.width, MAX_FILE_PIXELS)
+        decode_picture(image.part, origin, max_pixels=limit)
+    for video in videos:
+        for _ in each_frame_of(video, origin):
+            pass
 
 
 def decode_picture(
