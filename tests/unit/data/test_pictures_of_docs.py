@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -116,8 +117,14 @@ def test_what_the_model_sees(files: dict[str, Path], name: str) -> None:
     assert load_image(Path("row"), content=content).tobytes() == image.tobytes()
 
 
+def _skip_where_pillow_refuses(name: str) -> None:
+    if name == "ycbcr" and int(PIL.__version__.partition(".")[0]) < 13:
+        pytest.skip("Pillow before 13 takes its own YCbCr TIFF for a truncated one")
+
+
 @pytest.mark.parametrize("name", sorted(AS_PILLOW))
 def test_what_pillow_converts(files: dict[str, Path], name: str) -> None:
+    _skip_where_pillow_refuses(name)
     with Image.open(files[name]) as opened:
         expected = opened.convert("RGB")
     assert load_image(files[name]).tobytes() == expected.tobytes()
@@ -137,5 +144,6 @@ def test_what_is_refused(files: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted({*SEEN, *AS_PILLOW}))
 def test_transformers_shows_what_its_column_says(files: dict[str, Path], name: str) -> None:
+    _skip_where_pillow_refuses(name)
     column = kinds_of_the_table()[name][2]
     assert reads_as_plain(files[name]) == (not column.startswith("**"))
