@@ -52,21 +52,18 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def media_corpus() -> ModuleType:
     """The module tests/media_corpus.py: pictures of every kind, videos, and ways to damage them."""
-    path = ROOT / "tests" / "media_corpus.py"
-    spec = importlib.util.spec_from_file_location("media_corpus", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return _module("media_corpus")
 
 
 @pytest.fixture(scope="session")
 def make_video() -> ModuleType:
     """Writes videos whose frames can be told apart, with times and codecs to order."""
-    # By its path: the tests are no package.
-    path = ROOT / "tests" / "make_video.py"
-    spec = importlib.util.spec_from_file_location("make_video", path)
+    return _module("make_video")
+
+
+def _module(name: str) -> ModuleType:
+    """A module of this folder, by its path: the tests are no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

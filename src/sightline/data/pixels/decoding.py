@@ -23,7 +23,7 @@ from sightline.data.conversation import ImagePart, Origin
 from sightline.data.frames import each_frame_of
 from sightline.data.images import load_image
 from sightline.data.media import PlannedImage, PlannedVideo
-from sightline.data.opening import pillow_settings
+from sightline.data.opening import DAMAGE, pillow_settings
 from sightline.errors import MediaError
 from sightline.geometry import PixelRecipe, Resample
 
@@ -182,6 +182,6 @@ def _is_ordinary_jpeg(content: bytes, max_pixels: int) -> bool:
                 and image.mode in ("RGB", "L")
                 and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
             )
-    except Exception:
-        # Pillow raises many types for damaged files; what it is, is said when it is loaded.
+    except (*DAMAGE, Image.DecompressionBombError):
+        # What it is, is said when it is loaded.
         return False
