@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, ExifTags, Image, ImageOps, PngImagePlugin
+from PIL import EpsImagePlugin, ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import load_image as reference_load_image
@@ -318,7 +318,10 @@ def test_sixteen_bits_keep_their_high_byte(tmp_path: Path, mode: str) -> None:
     numbers = np.array([[0, 255, 256, 0x12FF], [0x7FFF, 0x8000, 0xFEFF, 0xFFFF]], np.uint16)
     path = tmp_path / "deep.tif"
     written = numbers.astype(">u2" if mode == "I;16B" else "<u2").tobytes()
-    Image.frombytes(mode, (4, 2), written).save(path, exif=exif_of(3))
+    image = Image.frombytes(mode, (4, 2), written)
+    if mode == "I;16L" and mode not in TiffImagePlugin.SAVE_INFO:
+        pytest.skip("this Pillow writes no file of I;16L")
+    image.save(path, exif=exif_of(3))
 
     assert probe_image_size(path) == (2, 4)
     loaded = np.array(load_image(path))
