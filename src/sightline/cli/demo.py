@@ -34,14 +34,13 @@ data:
   train: {data}
 tuning:
   language: lora
-  projector: full
+  projector: {{mode: full, learning_rate: 3.0e-4}}
   vision: freeze
   head: lora
   lora: {{rank: 16, alpha: 192}}
 training:
   epochs: 50
   learning_rate: 4.0e-3
-  projector_learning_rate: 3.0e-4
   scheduler: linear
   warmup_ratio: 0.1
   batch_size: 1

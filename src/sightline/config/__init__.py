@@ -3,7 +3,7 @@
 from sightline.config.data import MAX_FILE_PIXELS, DataConfig, ImageConfig, Policy, VideoConfig
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
-from sightline.config.schema import RunConfig
+from sightline.config.schema import ExportConfig, RunConfig
 from sightline.config.sources import (
     BoxLayout,
     Columns,
@@ -14,24 +14,47 @@ from sightline.config.sources import (
     TextBoxes,
 )
 from sightline.config.training import TrainingConfig, VerifyConfig
-from sightline.config.tuning import LoraSettings, Mode, TuningConfig
+from sightline.config.tuning import (
+    PLATEAU,
+    TOWER_NAMES,
+    Kind,
+    LoraSettings,
+    Mode,
+    Part,
+    PartSettings,
+    Quantization,
+    Stage,
+    TowerName,
+    TowerSettings,
+    TuningConfig,
+)
 
 __all__ = [
     "MAX_FILE_PIXELS",
+    "PLATEAU",
+    "TOWER_NAMES",
     "BoxLayout",
     "Columns",
     "DataConfig",
+    "ExportConfig",
     "ImageConfig",
+    "Kind",
     "LoraSettings",
     "Mode",
+    "Part",
+    "PartSettings",
     "Policy",
+    "Quantization",
     "Row",
     "RunConfig",
     "Source",
     "SourceFormat",
+    "Stage",
     "Tags",
     "Template",
     "TextBoxes",
+    "TowerName",
+    "TowerSettings",
     "TrainingConfig",
     "TuningConfig",
     "VerifyConfig",

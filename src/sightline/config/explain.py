@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sightline.config.schema import RunConfig
+from sightline.config.tuning import Mode, TowerSettings
 
 _EXAMPLE = """\
 model: Qwen/Qwen2.5-VL-3B-Instruct      # a hub id or a folder
@@ -48,18 +49,36 @@ class Row(NamedTuple):
 
 
 def explain() -> list[Row]:
-    """Every key of the configuration, in its order."""
-    return [
-        Row(
-            key=name,
-            type=type_name(field.annotation),
-            default=_default(field),
-            unit=unit_of(field),
-            meaning=field.description or "",
-        )
-        for name, field in fields().items()
-        if section_of(field.annotation) is None
-    ]
+    """Every key of the configuration, in its order; keys of a section that comes again once."""
+    shown: dict[type[BaseModel], str] = {}
+    rows: list[Row] = []
+    repeated: list[str] = []
+    for name, field in fields().items():
+        if name.startswith(tuple(repeated)):
+            continue
+        section = section_of(field.annotation)
+        if section is None:
+            rows.append(_row(name, field, type_name(field.annotation)))
+            continue
+        is_list = get_origin(field.annotation) is list
+        if section in shown:
+            repeated.append(f"{name}{'[]' if is_list else ''}.")
+            rows.append(_row(name, field, f"as {shown[section]}"))
+        else:
+            shown[section] = name
+            if TowerSettings in (section, field.annotation):
+                rows.append(_row(name, field, f"{type_name(Mode)} | mapping"))
+    return rows
+
+
+def _row(name: str, field: FieldInfo, type_: str) -> Row:
+    return Row(
+        key=name,
+        type=type_,
+        default=_default(field),
+        unit=unit_of(field),
+        meaning=field.description or "",
+    )
 
 
 def example_yaml() -> str:
@@ -129,4 +148,6 @@ def _default(field: FieldInfo) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -10,6 +10,11 @@ from sightline.config.explain import key_names
 
 _INDEX = re.compile(r"\[\d+\]")
 _MAX_SUGGESTIONS = 2
+# Keys that went to another section under another name.
+_MOVED = {
+    "training.projector_learning_rate": "tuning.projector.learning_rate",
+    "training.vision_learning_rate": "tuning.vision.learning_rate",
+}
 
 
 def suggestion(name: str) -> str:
@@ -36,6 +41,8 @@ def in_schema(name: str) -> str:
 
 
 def _nearest(wanted: str) -> list[str]:
+    if wanted in _MOVED:
+        return [_MOVED[wanted]]
     names = key_names()
     last = _last(wanted)
     same = [known for known in names if _last(known) == last]

@@ -12,12 +12,8 @@ class TrainingConfig(Section):
 
     epochs: float = key(3.0, "Passes over the data.", unit="epochs", gt=0)
     max_steps: int | None = key(None, "Stop after so many; null for epochs.", unit="steps", gt=0)
-    learning_rate: float = key(1e-4, "Peak rate of every tower without its own.", gt=0)
-    projector_learning_rate: float | None = key(
-        None, "Peak rate of the projector; null is learning_rate.", gt=0
-    )
-    vision_learning_rate: float | None = key(
-        None, "Peak rate of the vision tower; null is learning_rate.", gt=0
+    learning_rate: float = key(
+        1e-4, "Peak rate of everything without its own, tuning.vision.learning_rate for one.", gt=0
     )
     batch_size: int = key(1, "Samples in a forward pass.", unit="samples a device", gt=0)
     gradient_accumulation: int = key(
@@ -27,7 +23,9 @@ class TrainingConfig(Section):
         "cosine", "Course of the learning rate after warm-up."
     )
     warmup_ratio: float = key(0.03, "Share of steps in which the rate rises.", ge=0, lt=1)
-    weight_decay: float = key(0.0, "AdamW's decay of weight matrices.", ge=0)
+    weight_decay: float = key(
+        0.0, "AdamW's decay of weight matrices, where tuning says no other.", ge=0
+    )
     max_grad_norm: float = key(1.0, "Gradients are scaled down to this norm.", gt=0)
     seed: int = key(42, "Seed of data order and initialisation.", ge=0)
     precision: Literal["auto", "bf16", "fp32"] = key(
