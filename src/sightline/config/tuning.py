@@ -242,7 +242,14 @@ class TuningConfig(Section):
         base: TowerSettings = getattr(self, tower)
         if own is None:
             return base
-        return own if own.mode is not None else own.model_copy(update={"mode": base.mode})
+        # A stage that says how a tower trains says all of it, but for the numbers it leaves out.
+        told = {"parts"} if own.mode is not None or own.parts else set()
+        inherited = {
+            name: getattr(base, name)
+            for name in TowerSettings.model_fields
+            if name not in told and getattr(own, name) in (None, [])
+        }
+        return own.model_copy(update=inherited)
 
     def uses(self, mode: Mode) -> bool:
         """Whether anything is set to a mode, in any stage."""

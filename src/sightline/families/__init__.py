@@ -3,6 +3,7 @@
 from sightline.families.record import (
     BoxSpace,
     Family,
+    MappedFamily,
     Modules,
     RopeLayout,
     RotaryLayout,
@@ -13,6 +14,7 @@ from sightline.families.registry import (
     FAMILIES,
     TRAINABLE_FAMILIES,
     family_of,
+    mapped_family_of,
     trainable_family_of,
 )
 
@@ -21,11 +23,13 @@ __all__ = [
     "TRAINABLE_FAMILIES",
     "BoxSpace",
     "Family",
+    "MappedFamily",
     "Modules",
     "RopeLayout",
     "RotaryLayout",
     "Tokens",
     "TrainableFamily",
     "family_of",
+    "mapped_family_of",
     "trainable_family_of",
 ]

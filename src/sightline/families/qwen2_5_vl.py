@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sightline.families.qwen2_vl import QWEN2_VL
 from sightline.families.record import ConfigFields, RopeLayout, Tokens, TrainableFamily
 
@@ -18,11 +16,7 @@ QWEN2_5_VL = TrainableFamily(
     rotary=QWEN2_VL.rotary,
     config=ConfigFields(tokens_per_second="vision_config.tokens_per_second"),
     tokens=Tokens(),
-    # gate, up and down are also the names of the decoder's: a bare name would hit both towers.
-    modules=replace(
-        QWEN2_VL.modules,
-        vision_lora=("attn.qkv", "attn.proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-    ),
+    modules=QWEN2_VL.modules,
     box_space="resized_pixels",
     box_text="list",
     frame_rule="arange_truncated",

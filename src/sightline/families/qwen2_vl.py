@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from sightline.families.record import Modules, RopeLayout, RotaryLayout, Tokens, TrainableFamily
 
-_DECODER_LINEARS = (
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-)
-
 QWEN2_VL = TrainableFamily(
     key="qwen2_vl",
     title="Qwen2-VL",
@@ -32,9 +22,6 @@ QWEN2_VL = TrainableFamily(
         language_blocks="model.language_model.layers",
         embeddings="model.language_model.embed_tokens",
         head="lm_head",
-        vision_lora=("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"),
-        projector_lora=("mlp.0", "mlp.2"),
-        language_lora=_DECODER_LINEARS,
     ),
     box_space="thousandths",
     box_text="tokens",

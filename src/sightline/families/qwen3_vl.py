@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sightline.families.qwen2_vl import QWEN2_VL
-from sightline.families.record import Family, RopeLayout, RotaryLayout, Tokens, TrainableFamily
+from sightline.families.record import (
+    MappedFamily,
+    RopeLayout,
+    RotaryLayout,
+    Tokens,
+    TrainableFamily,
+)
 
 QWEN3_VL = TrainableFamily(
     key="qwen3_vl",
@@ -19,8 +25,6 @@ QWEN3_VL = TrainableFamily(
     modules=replace(
         QWEN2_VL.modules,
         projectors=("model.visual.merger", "model.visual.deepstack_merger_list"),
-        vision_lora=("attn.qkv", "attn.proj", "mlp.linear_fc1", "mlp.linear_fc2"),
-        projector_lora=("linear_fc1", "linear_fc2"),
     ),
     box_space="thousandths",
     box_text="list",
@@ -28,7 +32,11 @@ QWEN3_VL = TrainableFamily(
     video_budget="whole_video",
 )
 
-# The decoder's experts are fused tensors, not linear layers: no plan names them yet.
-QWEN3_VL_MOE = Family(
-    key="qwen3_vl_moe", title="Qwen3-VL-MoE", rope=QWEN3_VL.rope, rotary=QWEN3_VL.rotary
+# The decoder's experts are fused tensors: a plan may freeze them or train them in full.
+QWEN3_VL_MOE = MappedFamily(
+    key="qwen3_vl_moe",
+    title="Qwen3-VL-MoE",
+    rope=QWEN3_VL.rope,
+    rotary=QWEN3_VL.rotary,
+    modules=QWEN3_VL.modules,
 )

@@ -148,14 +148,13 @@ class Modules:
             called ``proj``.
         vision_blocks: The list of vision blocks.
         projectors: What turns vision features into language features. These modules live inside
-            ``vision``: freezing the tower by its name would freeze them too.
+            ``vision``: freezing the tower by its name would freeze them too. The merger first,
+            then the deepstack mergers.
         language: The language model without its head.
         language_blocks: The list of decoder layers.
         embeddings: The token embedding.
         head: The output head.
-        vision_lora: Linear layers that LoRA adapts, relative to one vision block.
-        projector_lora: Linear layers that LoRA adapts, relative to one projector.
-        language_lora: Linear layers that LoRA adapts, relative to one decoder layer.
+        attention: What a module of attention is called inside a block.
     """
 
     vision: str
@@ -166,18 +165,26 @@ class Modules:
     language_blocks: str
     embeddings: str
     head: str
-    vision_lora: tuple[str, ...]
-    projector_lora: tuple[str, ...]
-    language_lora: tuple[str, ...]
+    attention: tuple[str, ...] = ("attn", "self_attn")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainableFamily(Family):
+class MappedFamily(Family):
+    """A family whose towers are known: its models can be drawn, and plans laid on them.
+
+    Attributes:
+        modules: Module paths.
+    """
+
+    modules: Modules
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainableFamily(MappedFamily):
     """A family that ``sightline train`` fine-tunes and verifies.
 
     Attributes:
         tokens: Special tokens.
-        modules: Module paths.
         box_space: Space in which the family writes boxes.
         box_text: Whether a box outside JSON is written with the family's box tokens or as a list.
         frame_rule: How the family's processor picks frames.
@@ -186,7 +193,6 @@ class TrainableFamily(Family):
     """
 
     tokens: Tokens
-    modules: Modules
     box_space: BoxSpace
     box_text: BoxText
     frame_rule: FrameRule

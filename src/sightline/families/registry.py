@@ -12,7 +12,7 @@ from sightline.families.qwen2_5_vl import QWEN2_5_VL
 from sightline.families.qwen2_vl import QWEN2_VL
 from sightline.families.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from sightline.families.qwen3_vl import QWEN3_VL, QWEN3_VL_MOE
-from sightline.families.record import Family, TrainableFamily
+from sightline.families.record import Family, MappedFamily, TrainableFamily
 
 TRAINABLE_FAMILIES: dict[str, TrainableFamily] = {
     family.key: family for family in (QWEN2_VL, QWEN2_5_VL, QWEN3_VL)
@@ -83,6 +83,26 @@ def trainable_family_of(model_type: str, *, source: str) -> TrainableFamily:
             "sightline.positions and sightline.model.follow_engine place this model."
         )
     raise _unknown(model_type, source, tuple(TRAINABLE_FAMILIES))
+
+
+def mapped_family_of(model_type: str, *, source: str) -> MappedFamily:
+    """The family of a checkpoint that is to be drawn, or planned.
+
+    Args:
+        model_type: ``config.model_type`` of the checkpoint.
+        source: The checkpoint's folder or hub id, for the message.
+
+    Raises:
+        ModelError: There is no record, or one that does not know the towers.
+    """
+    family = family_of(model_type, source=source)
+    if isinstance(family, MappedFamily):
+        return family
+    known = [one.key for one in FAMILIES.values() if isinstance(one, MappedFamily)]
+    raise ModelError(
+        f"{source}: model_type {model_type!r} ({family.title}) is known for its positions only; "
+        f"its towers are not.\nMapped: {', '.join(known)}."
+    )
 
 
 def _unknown(model_type: str, source: str, known: tuple[str, ...]) -> ModelError:

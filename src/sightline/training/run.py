@@ -116,7 +116,9 @@ def train(
     observer.stage("reading the checkpoint")
     source = resolve_model(config.model, output.parent / "tiny-models" / _tiny_name(config.model))
     checkpoint = open_checkpoint(source, config.data)
-    plan = resolve_plan(skeleton(checkpoint), checkpoint.family, config.tuning)
+    plan = resolve_plan(
+        skeleton(checkpoint), checkpoint.family, config.tuning, config.training
+    )
     observer.stage("reading the data")
     data = prepare_data(config, checkpoint, observer.samples_read)
     observer.prepared(data, checkpoint)
@@ -206,7 +208,7 @@ class _Run:
 
     def _frozen(self, model: torch.nn.Module) -> dict[str, str]:
         """Fingerprints of what must not move."""
-        moving = tuple(f"{name}." for name in (*self._plan.full_modules, *self._plan.lora_modules))
+        moving = tuple(f"{name}." for name in self._plan.moving_modules)
         return fingerprints(
             (name, parameter)
             for name, parameter in model.named_parameters()
@@ -214,7 +216,7 @@ class _Run:
         )
 
     def _write_plan(self, model: torch.nn.Module) -> None:
-        rows = plan_rows(model, self._plan, self._checkpoint.family, self._config.training)
+        rows = plan_rows(model, self._plan, self._checkpoint.family)
         record = plan_record(rows, self._plan)
         write_json(self._run.plan, record)
         self._observer.planned(record)
@@ -233,8 +235,7 @@ class _Run:
     def _trainer(self, model: Any) -> SightlineTrainer:
         training = self._config.training
         trainer = SightlineTrainer(
-            family=self._checkpoint.family,
-            training=training,
+            plan=self._plan,
             model=model,
             args=training_arguments(
                 training,

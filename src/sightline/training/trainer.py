@@ -24,12 +24,10 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer
 
-from sightline.config import TrainingConfig
 from sightline.data import EncodedSample
 from sightline.errors import RunError
-from sightline.families import TrainableFamily
 from sightline.training.loss import model_loss
-from sightline.tuning import learning_rate_of, named_parameters, place_of
+from sightline.tuning import TuningPlan, named_parameters, owner_of
 
 
 class SampleDataset(Dataset[EncodedSample]):
@@ -50,18 +48,14 @@ class SightlineTrainer(Trainer):
 
     Args:
         model: The planned model.
-        family: The model's family, for the towers.
-        training: The configuration's section, for the learning rates.
+        plan: Its plan, for the towers and their learning rates.
         **trainer: Arguments of `transformers.Trainer`.
     """
 
-    def __init__(
-        self, *, model: nn.Module, family: TrainableFamily, training: TrainingConfig, **trainer: Any
-    ) -> None:
+    def __init__(self, *, model: nn.Module, plan: TuningPlan, **trainer: Any) -> None:
         super().__init__(model=model, **trainer)
         self._planned = model
-        self._family = family
-        self._training = training
+        self._plan = plan
         # The count of supervised tokens is taken over the whole step and handed to compute_loss.
         self.model_accepts_loss_kwargs = True
 
@@ -87,23 +81,25 @@ class SightlineTrainer(Trainer):
         return self.optimizer
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameter groups: tower x (decayed or not). Biases and norms are not decayed."""
-        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-        rates: dict[str, float] = {}
+        """Parameter groups: alike in tower, rates and decay. Biases and norms are not decayed."""
+        planned = self._plan.by_name()
+        groups: dict[tuple[Any, ...], list[nn.Parameter]] = {}
         for item in named_parameters(self._planned):
-            if not item.parameter.requires_grad:
+            module = planned[owner_of(item)]
+            if item.is_copy or not (item.is_adapter or module.mode == "full"):
                 continue
-            tower = place_of(item.name, self._family.modules).tower
-            rates[tower] = learning_rate_of(tower, self._training)
-            groups.setdefault((tower, item.parameter.ndim > 1), []).append(item.parameter)
+            decay = module.weight_decay if item.parameter.ndim > 1 else 0.0
+            key = (module.place.tower, module.learning_rates, decay)
+            groups.setdefault(key, []).append(item.parameter)
         return [
             {
                 "params": parameters,
-                "lr": rates[tower],
-                "weight_decay": self._training.weight_decay if decayed else 0.0,
+                "lr": max(rate for rate in rates if rate is not None),
+                "weight_decay": decay,
                 "tower": tower,
+                "rates": rates,
             }
-            for (tower, decayed), parameters in groups.items()
+            for (tower, rates, decay), parameters in groups.items()
         ]
 
     def _save(

@@ -1,23 +1,38 @@
-"""What trains, and how: from a plan in words to a proven table of every parameter."""
+"""What trains, how and when: from a plan in words to a proven table of every parameter."""
 
-from sightline.tuning.apply import apply_plan, named_parameters, refuse_unlike_plan
-from sightline.tuning.plan import TuningPlan, resolve_plan, towers_under
-from sightline.tuning.table import PlanRow, learning_rate_of, plan_record, plan_rows
+from sightline.tuning.apply import (
+    NamedParameter,
+    apply_plan,
+    enter_stage,
+    lora_config,
+    named_parameters,
+    owner_of,
+    refuse_unlike_plan,
+)
+from sightline.tuning.plan import PlannedModule, PlannedStage, TuningPlan
+from sightline.tuning.resolve import resolve_plan
+from sightline.tuning.selection import TargetHits
+from sightline.tuning.table import PlanRow, plan_record, plan_rows
 from sightline.tuning.towers import TOWERS, Place, Tower, place_of
 
 __all__ = [
     "TOWERS",
+    "NamedParameter",
     "Place",
     "PlanRow",
+    "PlannedModule",
+    "PlannedStage",
+    "TargetHits",
     "Tower",
     "TuningPlan",
     "apply_plan",
-    "learning_rate_of",
+    "enter_stage",
+    "lora_config",
     "named_parameters",
+    "owner_of",
     "place_of",
     "plan_record",
     "plan_rows",
     "refuse_unlike_plan",
     "resolve_plan",
-    "towers_under",
 ]

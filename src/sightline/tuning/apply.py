@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
 from sightline.errors import PlanError
-from sightline.families import TrainableFamily
-from sightline.tuning.plan import TuningPlan
+from sightline.families import MappedFamily
+from sightline.tuning.plan import PlannedModule, TuningPlan
 from sightline.tuning.towers import place_of
 
 _PEFT_PARTS = re.compile(
-    r"\.(base_layer|original_module|modules_to_save\.default|lora_(embedding_)?[AB]"
-    r"(\.default)?)(?=\.|$)"
+    r"\.(base_layer|original_module|modules_to_save\.default"
+    r"|lora_((embedding_)?[AB]|magnitude_vector)(\.default)?)(?=\.|$)"
 )
+_PEFT_PREFIX = "base_model.model."
 
 
 class NamedParameter(NamedTuple):
@@ -27,7 +29,7 @@ class NamedParameter(NamedTuple):
     Attributes:
         name: Dotted name in the plain model.
         parameter: The tensor.
-        is_adapter: Whether it is a LoRA factor.
+        is_adapter: Whether it is a LoRA factor, or DoRA's magnitude.
         is_copy: Whether it is the frozen original of a module that trains in full beside LoRA.
     """
 
@@ -40,6 +42,7 @@ class NamedParameter(NamedTuple):
 def apply_plan(model: PreTrainedModel, plan: TuningPlan) -> PreTrainedModel | PeftModel:
     """Freeze, unfreeze and adapt the model's parameters as the plan says.
 
+    Everything that trains in any stage is made ready; `enter_stage` then says what does now.
     Trainable weights are kept in float32: an update in bf16 would round small steps away.
 
     Args:
@@ -47,26 +50,58 @@ def apply_plan(model: PreTrainedModel, plan: TuningPlan) -> PreTrainedModel | Pe
         plan: The resolved plan.
 
     Returns:
-        The model itself, or PEFT's wrapper around it where LoRA is used.
+        The model itself, or PEFT's wrapper around it where LoRA is used, in its first stage.
     """
     if not plan.uses_lora:
-        full = tuple(f"{name}." for name in plan.full_modules)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith(full))
+        full = {module.name for module in plan.modules if module.mode == "full"}
+        for name, module in model.named_modules():
+            for parameter in module.parameters(recurse=False):
+                if name in full:
+                    parameter.requires_grad_(True)
+        _freeze_the_rest(model, plan)
         _train_in_float32(model)
+        enter_stage(model, plan, 0)
         return model
-    config = LoraConfig(
+    adapted = get_peft_model(model, lora_config(plan))
+    _set_dropout(adapted, plan)
+    # PEFT and transformers make the outputs of both embeddings require a gradient, for the
+    # reentrant kind of checkpointing. Here it would send the backward pass through frozen towers.
+    if hasattr(model, "_require_grads_hooks"):
+        model.disable_input_require_grads()
+    _train_in_float32(adapted)
+    enter_stage(adapted, plan, 0)
+    return adapted
+
+
+def lora_config(plan: TuningPlan) -> LoraConfig:
+    """The plan as PEFT knows it, and as the adapter's folder keeps it."""
+    lora = [module for module in plan.modules if module.mode == "lora"]
+    return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=plan.rank,
         lora_alpha=plan.alpha,
         lora_dropout=plan.dropout,
+        use_dora=plan.dora,
+        use_rslora=plan.rslora,
         # Full dotted names: a bare `mlp.0` or `proj` would also hit modules of other towers.
-        target_modules=list(plan.lora_modules),
+        target_modules=[module.name for module in lora],
+        rank_pattern={_pattern(one): one.rank for one in lora if one.rank != plan.rank},
+        alpha_pattern={_pattern(one): one.alpha for one in lora if one.alpha != plan.alpha},
         modules_to_save=list(plan.full_modules) or None,
     )
-    adapted = get_peft_model(model, config)
-    _train_in_float32(adapted)
-    return adapted
+
+
+def enter_stage(model: nn.Module, plan: TuningPlan, stage: int) -> None:
+    """Let train what a stage trains, and nothing else.
+
+    Args:
+        model: The planned model.
+        plan: Its plan.
+        stage: Number of the stage, 0-based.
+    """
+    planned = plan.by_name()
+    for item in named_parameters(model):
+        item.parameter.requires_grad_(_should_train(item, planned, stage))
 
 
 def named_parameters(model: nn.Module) -> list[NamedParameter]:
@@ -75,7 +110,7 @@ def named_parameters(model: nn.Module) -> list[NamedParameter]:
     for name, parameter in model.named_parameters():
         plain = _PEFT_PARTS.sub("", name)
         if isinstance(model, PeftModel):
-            plain = plain.removeprefix("base_model.model.")
+            plain = plain.removeprefix(_PEFT_PREFIX)
         found.append(
             NamedParameter(
                 name=plain,
@@ -87,27 +122,76 @@ def named_parameters(model: nn.Module) -> list[NamedParameter]:
     return found
 
 
-def refuse_unlike_plan(model: nn.Module, plan: TuningPlan, family: TrainableFamily) -> None:
+def owner_of(item: NamedParameter) -> str:
+    """Name of the module that a parameter belongs to, as the plan has it."""
+    if item.is_adapter:
+        return item.name.removesuffix(".weight")
+    return item.name.rpartition(".")[0]
+
+
+def refuse_unlike_plan(
+    model: nn.Module, plan: TuningPlan, family: MappedFamily, stage: int = 0
+) -> None:
     """Compare what will train with what the plan says.
+
+    Args:
+        model: The planned model.
+        plan: Its plan.
+        family: Its family.
+        stage: Number of the stage, 0-based.
 
     Raises:
         PlanError: A parameter trains that should not, or does not that should.
     """
+    planned = plan.by_name()
     adapted: set[str] = set()
     for item in named_parameters(model):
-        mode = plan.modes[place_of(item.name, family.modules).tower]
+        owner = planned.get(owner_of(item))
+        if owner is None:
+            place = place_of(item.name, family.modules)
+            raise PlanError(f"{item.name} ({place.tower}) is in the model but not in the plan.")
         trains = item.parameter.requires_grad
-        wanted = item.is_adapter or (mode == "full" and not item.is_copy)
-        if trains != wanted:
+        if trains != _should_train(item, planned, stage):
+            said = owner.mode if owner.trains_in(stage) else "freeze"
             raise PlanError(
-                f"{item.name} {'trains' if trains else 'is frozen'}, but the plan says {mode}."
+                f"{item.name} {'trains' if trains else 'is frozen'}, but the plan says {said}."
             )
         if item.is_adapter:
-            adapted.add(re.sub(r"\.weight$", "", item.name))
+            adapted.add(owner.name)
     if adapted != set(plan.lora_modules):
         raise PlanError(
             f"{len(adapted)} modules carry LoRA, the plan names {len(plan.lora_modules)}."
         )
+
+
+def _should_train(item: NamedParameter, planned: dict[str, PlannedModule], stage: int) -> bool:
+    owner = planned[owner_of(item)]
+    if not owner.trains_in(stage):
+        return False
+    return item.is_adapter or (owner.mode == "full" and not item.is_copy)
+
+
+def _freeze_the_rest(model: nn.Module, plan: TuningPlan) -> None:
+    planned = plan.by_name()
+    for item in named_parameters(model):
+        if planned[owner_of(item)].mode == "freeze":
+            item.parameter.requires_grad_(False)
+
+
+def _pattern(module: PlannedModule) -> str:
+    return re.escape(module.name)
+
+
+def _set_dropout(model: PeftModel, plan: TuningPlan) -> None:
+    """PEFT has one dropout for all layers; it matters in training only, so it is set here."""
+    planned = plan.by_name()
+    for name, module in model.named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        owner = planned[_PEFT_PARTS.sub("", name).removeprefix(_PEFT_PREFIX)]
+        if owner.dropout != plan.dropout:
+            layers: Any = module.lora_dropout
+            layers["default"] = nn.Dropout(owner.dropout) if owner.dropout else nn.Identity()
 
 
 def _train_in_float32(model: nn.Module) -> None:

@@ -1,19 +1,64 @@
-"""From the configuration's words to exact module names."""
+"""What trains, how and when, by the exact name of every module: the resolved plan."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from torch import nn
+from sightline.config import Mode, Quantization
+from sightline.tuning.selection import TargetHits
+from sightline.tuning.towers import TOWERS, Place, Tower
 
-from sightline.config import TuningConfig
-from sightline.errors import PlanError
-from sightline.families import TrainableFamily
-from sightline.tuning.towers import TOWERS, Tower, place_of
 
-Mode = Literal["freeze", "lora", "full"]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedModule:
+    """A module that owns parameters, and how they train.
+
+    Attributes:
+        name: Dotted name inside the conditional-generation model.
+        place: Tower, block and kind.
+        mode: How it trains in the stages in which it does; freeze where it never does.
+        rank: Rank of its LoRA factors; 0 where it has none.
+        alpha: LoRA alpha; 0 where it has none.
+        dropout: LoRA dropout, 0 to 1.
+        learning_rates: Peak learning rate in each stage; None where it does not train.
+        weight_decay: AdamW's decay of its weight matrices.
+    """
+
+    name: str
+    place: Place
+    mode: Mode
+    rank: int
+    alpha: int
+    dropout: float
+    learning_rates: tuple[float | None, ...]
+    weight_decay: float
+
+    def trains_in(self, stage: int) -> bool:
+        """Whether it trains in a stage, 0-based."""
+        return self.learning_rates[stage] is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedStage:
+    """A stretch of the run.
+
+    Attributes:
+        name: A word for it.
+        share: Share of the run at which it ends; None where it ends otherwise.
+        step: Step at which it ends; None where it ends otherwise.
+        plateau: Whether it ends when the validation loss does not fall any more.
+        patience: Evaluations without an improvement that end it, with ``plateau``.
+        min_delta: Share by which the loss has to fall to count as improved.
+        learning_rate_factor: What the learning rates of this stage were multiplied by.
+    """
+
+    name: str
+    share: float | None = None
+    step: int | None = None
+    plateau: bool = False
+    patience: int = 2
+    min_delta: float = 0.01
+    learning_rate_factor: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,145 +66,66 @@ class TuningPlan:
     """What trains, by exact name.
 
     Attributes:
-        modes: How each tower is tuned.
-        lora_modules: Linear layers and embeddings that LoRA adapts, full dotted names.
-        full_modules: Modules whose own weights train, full dotted names; the smallest set of
-            blocks that covers the towers tuned in full.
-        rank: LoRA rank.
-        alpha: LoRA alpha.
-        dropout: LoRA dropout, 0 to 1.
+        modules: Every module that owns parameters, in the model's order.
+        stages: The stages of the run, at least one.
+        full_modules: The largest modules inside blocks whose weights all train in full, full
+            dotted names.
+        rank: LoRA rank where nothing else is said.
+        alpha: LoRA alpha where nothing else is said.
+        dropout: LoRA dropout where nothing else is said, 0 to 1.
+        dora: Whether LoRA is DoRA.
+        rslora: Whether LoRA is scaled by the root of its rank.
+        quantization: How frozen weights of the language model are held.
+        targets: What explicit names hit.
+        is_tied: Whether head and token embedding are one weight.
     """
 
-    modes: Mapping[Tower, Mode]
-    lora_modules: tuple[str, ...]
+    modules: tuple[PlannedModule, ...]
+    stages: tuple[PlannedStage, ...]
     full_modules: tuple[str, ...]
     rank: int
     alpha: int
     dropout: float
+    dora: bool
+    rslora: bool
+    quantization: Quantization
+    targets: tuple[TargetHits, ...]
+    is_tied: bool
+
+    @property
+    def lora_modules(self) -> tuple[str, ...]:
+        """Modules that LoRA adapts in any stage, full dotted names."""
+        return tuple(module.name for module in self.modules if module.mode == "lora")
 
     @property
     def uses_lora(self) -> bool:
-        """Whether any tower is adapted by LoRA."""
-        return bool(self.lora_modules)
+        """Whether anything is adapted by LoRA."""
+        return any(module.mode == "lora" for module in self.modules)
+
+    @property
+    def moving_modules(self) -> tuple[str, ...]:
+        """Modules whose merged weights training may change, full dotted names."""
+        moving = [module.name for module in self.modules if module.mode != "freeze"]
+        if self.is_tied:
+            # One weight under two names.
+            ends = {module.name for module in self.modules if module.place.tower in _TIED}
+            if ends & set(moving):
+                moving = [*moving, *sorted(ends - set(moving))]
+        return tuple(moving)
+
+    def by_name(self) -> dict[str, PlannedModule]:
+        """The modules by their names."""
+        return {module.name: module for module in self.modules}
+
+    def modes_of(self, tower: Tower) -> set[Mode]:
+        """How a tower trains in any stage: ``{"freeze"}`` where it never does."""
+        modes = {module.mode for module in self.modules if module.place.tower == tower}
+        return modes - {"freeze"} or {"freeze"}
+
+    def towers_in(self, stage: int) -> tuple[Tower, ...]:
+        """Towers of which something trains in a stage, in the order of the data's flow."""
+        active = {module.place.tower for module in self.modules if module.trains_in(stage)}
+        return tuple(tower for tower in TOWERS if tower in active)
 
 
-def resolve_plan(model: nn.Module, family: TrainableFamily, tuning: TuningConfig) -> TuningPlan:
-    """Resolve a tuning configuration against a model.
-
-    Args:
-        model: The conditional-generation model; the meta device is enough.
-        family: Its family.
-        tuning: The configuration's section.
-
-    Raises:
-        PlanError: The plan trains nothing, or would damage the model.
-    """
-    modes: dict[Tower, Mode] = {
-        "vision": tuning.vision,
-        "projector": tuning.projector,
-        "language": tuning.language,
-        "embeddings": tuning.embeddings,
-        "head": tuning.head,
-    }
-    if set(modes.values()) == {"freeze"}:
-        raise PlanError(
-            "the plan trains nothing: every tower is frozen.\n"
-            "Set one of tuning.language, tuning.projector or tuning.vision to lora or full."
-        )
-    if ties_head(model, family):
-        _refuse_tied(modes)
-    return TuningPlan(
-        modes=modes,
-        lora_modules=tuple(_lora_modules(model, family, modes)),
-        full_modules=tuple(_full_modules(model, family, modes)),
-        rank=tuning.lora.rank,
-        alpha=tuning.lora.alpha,
-        dropout=tuning.lora.dropout,
-    )
-
-
-def ties_head(model: nn.Module, family: TrainableFamily) -> bool:
-    """Whether head and token embedding are one weight, read off the model itself."""
-    modules = family.modules
-    return (
-        model.get_submodule(modules.head).weight is model.get_submodule(modules.embeddings).weight
-    )
-
-
-def _refuse_tied(modes: Mapping[Tower, Mode]) -> None:
-    for tower in ("head", "embeddings"):
-        if modes[tower] == "lora":
-            raise PlanError(
-                f"tuning.{tower} is lora, but this model ties its head to its token embedding: "
-                "one weight has two uses. Merging LoRA into one of them changes the other, and "
-                "the merged model is off by whole logits.\n"
-                f"Set tuning.{tower}: freeze, or tune both in full: tuning.head: full and "
-                "tuning.embeddings: full."
-            )
-    if {modes["head"], modes["embeddings"]} == {"freeze", "full"}:
-        raise PlanError(
-            f"tuning.head is {modes['head']} and tuning.embeddings is {modes['embeddings']}, but "
-            "this model ties them: one weight cannot be frozen and trained.\nSet both alike."
-        )
-
-
-def _lora_modules(
-    model: nn.Module, family: TrainableFamily, modes: Mapping[Tower, Mode]
-) -> list[str]:
-    """Linear layers of the towers under LoRA, checked against what the model has."""
-    modules = family.modules
-    known = dict(model.named_modules())
-    below: list[tuple[Tower, tuple[str, ...], tuple[str, ...]]] = [
-        ("vision", (modules.vision_blocks,), modules.vision_lora),
-        ("projector", modules.projectors, modules.projector_lora),
-        ("language", (modules.language_blocks,), modules.language_lora),
-    ]
-    names: list[str] = []
-    for tower, roots, leaves in below:
-        if modes[tower] != "lora":
-            continue
-        for root in roots:
-            module = known[root]
-            owners = (
-                [f"{root}.{index}" for index in range(len(module))]
-                if isinstance(module, nn.ModuleList)
-                else [root]
-            )
-            names.extend(f"{owner}.{leaf}" for owner in owners for leaf in leaves)
-    if modes["embeddings"] == "lora":
-        names.append(modules.embeddings)
-    if modes["head"] == "lora":
-        names.append(modules.head)
-    absent = [name for name in names if not isinstance(known.get(name), nn.Linear | nn.Embedding)]
-    if absent:
-        raise PlanError(
-            f"{len(absent)} of {len(names)} LoRA targets are not linear layers of this model: "
-            f"{', '.join(absent[:3])}. The family record does not fit this checkpoint."
-        )
-    return names
-
-
-def _full_modules(
-    model: nn.Module, family: TrainableFamily, modes: Mapping[Tower, Mode]
-) -> list[str]:
-    """The modules that hold the parameters of towers tuned in full, each parameter once."""
-    prefixes = {
-        "vision": family.modules.vision,
-        "projector": family.modules.vision,
-        "language": family.modules.language,
-    }
-    names: dict[str, None] = {}
-    for name, _ in model.named_parameters(remove_duplicate=False):
-        place = place_of(name, family.modules)
-        if modes[place.tower] != "full":
-            continue
-        if place.tower in prefixes:
-            names[f"{prefixes[place.tower]}.{place.block}"] = None
-        else:
-            names[family.modules.embeddings if place.tower == "embeddings" else place.block] = None
-    return list(names)
-
-
-def towers_under(plan: TuningPlan, mode: Mode) -> list[Tower]:
-    """Towers tuned in a given way, in the order of the data's flow."""
-    return [tower for tower in TOWERS if plan.modes[tower] == mode]
+_TIED = ("embeddings", "head")

@@ -1,4 +1,4 @@
-"""Which tower and block a parameter belongs to.
+"""Which tower, block and kind of layer a parameter belongs to.
 
 vision       patch embedding, position embedding, vision blocks
 projector    the merger, and the deepstack mergers, which live *inside* the vision tower
@@ -9,12 +9,13 @@ head         the output head
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from sightline.config import TOWER_NAMES, TowerName
 from sightline.families import Modules
 
-Tower = Literal["vision", "projector", "language", "embeddings", "head"]
-TOWERS: tuple[Tower, ...] = ("vision", "projector", "language", "embeddings", "head")
+Tower = TowerName
+TOWERS: tuple[Tower, ...] = TOWER_NAMES
 
 
 class Place(NamedTuple):
@@ -23,14 +24,22 @@ class Place(NamedTuple):
     Attributes:
         tower: The tower.
         block: Block inside the tower: ``blocks.0``, ``merger``, ``layers.2``, ``norm``.
+        kind: attention, mlp, norm or embedding; merger or deepstack in the projector; head.
     """
 
     tower: Tower
     block: str
+    kind: str
+
+    @property
+    def number(self) -> int | None:
+        """Number of the block; None for what is in no block, such as a final norm."""
+        last = self.block.rpartition(".")[2]
+        return int(last) if last.isdigit() else None
 
 
 def place_of(name: str, modules: Modules) -> Place:
-    """Tower and block of a parameter or module of the model.
+    """Tower, block and kind of a parameter or module of the model.
 
     Args:
         name: Dotted name inside the conditional-generation model.
@@ -41,19 +50,19 @@ def place_of(name: str, modules: Modules) -> Place:
 
     >>> from sightline.families import TRAINABLE_FAMILIES
     >>> place_of("model.visual.merger.mlp.0.weight", TRAINABLE_FAMILIES["qwen2_5_vl"].modules)
-    Place(tower='projector', block='merger')
+    Place(tower='projector', block='merger', kind='merger')
     """
     for projector in modules.projectors:
         if _inside(name, projector):
-            return Place("projector", _block(name, modules.vision))
+            kind = "merger" if projector == modules.projectors[0] else "deepstack"
+            return Place("projector", _block(name, modules.vision), kind)
     if _inside(name, modules.embeddings):
-        return Place("embeddings", modules.embeddings.rsplit(".", 1)[-1])
+        return Place("embeddings", modules.embeddings.rsplit(".", 1)[-1], "embedding")
     if _inside(name, modules.head):
-        return Place("head", modules.head)
-    if _inside(name, modules.vision):
-        return Place("vision", _block(name, modules.vision))
-    if _inside(name, modules.language):
-        return Place("language", _block(name, modules.language))
+        return Place("head", modules.head, "head")
+    for tower, root in (("vision", modules.vision), ("language", modules.language)):
+        if _inside(name, root):
+            return Place(tower, _block(name, root), _kind(name.removeprefix(root), modules))
     raise ValueError(f"{name} is in no tower of {modules}")
 
 
@@ -67,3 +76,13 @@ def _block(name: str, tower: str) -> str:
     if len(parts) > 1 and parts[1].isdigit():
         return f"{parts[0]}.{parts[1]}"
     return parts[0]
+
+
+def _kind(name: str, modules: Modules) -> str:
+    parts = name.split(".")
+    # Attention first: its query and key may have norms of their own.
+    if set(parts) & set(modules.attention):
+        return "attention"
+    if any("norm" in part for part in parts):
+        return "norm"
+    return "embedding" if any("embed" in part for part in parts) else "mlp"
