@@ -192,7 +192,7 @@ def test_plain_peft_and_plain_transformers_load_what_was_exported(
             sys.executable,
             "-c",
             script,
-            str(tmp_path / "tiny-models" / "qwen2_vl"),
+            str(tmp_path / "tiny" / "qwen2_vl"),
             str(run / "adapter"),
             str(run / "merged"),
         ],

@@ -25,15 +25,14 @@ def check_command(
         config = load_config(path, overrides)
         quiet_libraries()
         from sightline.checks.dataset import check_data
-        from sightline.model import open_checkpoint, resolve_model
+        from sightline.model import open_checkpoint, resolve_model, tiny_folder
         from sightline.preparation import prepare_data
         from sightline.records import write_json
         from sightline.report.dataset import dataset_report
 
         console = make_console(stderr=as_json)
         folder = output or Path(f"{config.output}.check")
-        models = Path(config.output).parent / "tiny-models"
-        source = resolve_model(config.model, models / (config.model.partition(":")[2] or "none"))
+        source = resolve_model(config.model, tiny_folder(config.model, Path(config.output)))
         checkpoint = open_checkpoint(source, config.data)
         num_read = 0
         with console.status("reading the data") as status:

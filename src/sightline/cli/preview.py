@@ -21,15 +21,14 @@ def preview_command(
     with user_errors():
         config = load_config(path, overrides)
         quiet_libraries()
-        from sightline.model import open_checkpoint, resolve_model
+        from sightline.model import open_checkpoint, resolve_model, tiny_folder
         from sightline.preparation import prepare_data
         from sightline.preparation.preview import preview_data
         from sightline.report.preview import write_preview, wrong_boxes
 
         console = make_console()
         page = output or Path(f"{config.output}.preview.html")
-        models = Path(config.output).parent / "tiny-models"
-        source = resolve_model(config.model, models / (config.model.partition(":")[2] or "none"))
+        source = resolve_model(config.model, tiny_folder(config.model, Path(config.output)))
         checkpoint = open_checkpoint(source, config.data)
         num_read = num_shown = 0
         with console.status("reading the data") as status:

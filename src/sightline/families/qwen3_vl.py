@@ -25,6 +25,7 @@ QWEN3_VL = TrainableFamily(
     modules=replace(
         QWEN2_VL.modules,
         projectors=("model.visual.merger", "model.visual.deepstack_merger_list"),
+        deepstack_blocks="vision_config.deepstack_visual_indexes",
     ),
     box_space="thousandths",
     box_text="list",

@@ -155,6 +155,8 @@ class Modules:
         embeddings: The token embedding.
         head: The output head.
         attention: What a module of attention is called inside a block.
+        deepstack_blocks: Path in the configuration of the vision blocks that the deepstack
+            mergers read, in the mergers' order; None where there are none.
     """
 
     vision: str
@@ -166,6 +168,7 @@ class Modules:
     embeddings: str
     head: str
     attention: tuple[str, ...] = ("attn", "self_attn")
+    deepstack_blocks: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

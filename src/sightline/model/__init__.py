@@ -1,9 +1,20 @@
 """Checkpoints: opening, loading, running and saving them. The only user of ``Auto*``."""
 
-from sightline.model.checkpoint import Checkpoint, open_checkpoint
+from sightline.model.checkpoint import (
+    Architecture,
+    Checkpoint,
+    open_architecture,
+    open_checkpoint,
+)
 from sightline.model.export import merge, preparation_record, save_adapter, save_merged
 from sightline.model.fingerprint import differing, fingerprint, fingerprints
-from sightline.model.load import choose_dtype, load_weights, resolve_model, skeleton
+from sightline.model.load import (
+    choose_dtype,
+    load_weights,
+    resolve_model,
+    skeleton,
+    tiny_folder,
+)
 from sightline.model.positions import follow_engine
 from sightline.model.raw_pixels import (
     normalised_patches,
@@ -16,6 +27,7 @@ from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
 
 __all__ = [
     "TINY_FAMILIES",
+    "Architecture",
     "Checkpoint",
     "ReferenceFamily",
     "choose_dtype",
@@ -27,6 +39,7 @@ __all__ = [
     "make_tiny_model",
     "merge",
     "normalised_patches",
+    "open_architecture",
     "open_checkpoint",
     "patch_features",
     "preparation_record",
@@ -37,4 +50,5 @@ __all__ = [
     "skeleton",
     "take_processed_pixels",
     "take_raw_pixels",
+    "tiny_folder",
 ]

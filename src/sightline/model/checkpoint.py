@@ -10,7 +10,12 @@ from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 
 from sightline.config import DataConfig, ImageConfig, VideoConfig
 from sightline.errors import ConfigError, ModelError
-from sightline.families import TrainableFamily, trainable_family_of
+from sightline.families import (
+    MappedFamily,
+    TrainableFamily,
+    mapped_family_of,
+    trainable_family_of,
+)
 from sightline.geometry import (
     FrameSampling,
     Patching,
@@ -19,7 +24,23 @@ from sightline.geometry import (
     Preprocessing,
 )
 from sightline.model.recipe import read_recipes, why_no_recipe
+from sightline.model.tiny import TINY_FAMILIES
 from sightline.positions import PositionRule, position_rule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Architecture:
+    """What ``config.json`` alone says of a model: enough to draw it, and to lay a plan on it.
+
+    Attributes:
+        source: Folder or hub id.
+        family: The family's record, chosen by ``config.model_type``.
+        config: The transformers configuration.
+    """
+
+    source: str
+    family: MappedFamily
+    config: PretrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +67,26 @@ class Checkpoint:
     recipes: PixelRecipes | None
     position_rule: PositionRule
     max_length: int
+
+
+def open_architecture(source: str) -> Architecture:
+    """Read a checkpoint's ``config.json``; nothing else of it has to be there.
+
+    Args:
+        source: A folder or a hub id.
+
+    Raises:
+        ModelError: Not there, not a family whose towers are known, or not readable.
+    """
+    family = mapped_family_of(_model_type(source), source=source)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(
+            f"{source}: config.json cannot be read: {_first_line(error)}\n"
+            "Use the config.json of a released checkpoint."
+        ) from error
+    return Architecture(source=source, family=family, config=config)
 
 
 def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
@@ -90,7 +131,15 @@ def _model_type(source: str) -> str:
     folder = Path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"{source}: the folder has no config.json, so it is not a checkpoint.")
-    if not folder.is_dir() and (folder.is_absolute() or source.startswith(".")):
+    if not folder.is_dir() and folder.name in TINY_FAMILIES:
+        raise ModelError(
+            f"{source}: there is no such folder.\n"
+            f"To make a tiny model there: sightline tiny {folder.name} {source}"
+        )
+    # A hub id is a name, or an owner and a name.
+    if not folder.is_dir() and (
+        folder.is_absolute() or source.startswith(".") or len(folder.parts) > 2
+    ):
         raise ModelError(f"{source}: there is no such folder.")
     try:
         raw, _ = PretrainedConfig.get_config_dict(source)

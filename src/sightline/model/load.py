@@ -10,10 +10,23 @@ import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from sightline.errors import ModelError
-from sightline.model.checkpoint import Checkpoint
+from sightline.model.checkpoint import Architecture, Checkpoint
 from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
 
 TINY_PREFIX = "tiny:"
+
+
+def tiny_folder(spec: str, output: Path) -> Path:
+    """Where commands make and keep the tiny model of a configuration, beside its run directory.
+
+    Args:
+        spec: The configuration's ``model``.
+        output: The configuration's ``output``.
+
+    >>> tiny_folder("tiny:qwen2_vl", Path("runs/first")).as_posix()
+    'runs/tiny/qwen2_vl'
+    """
+    return output.parent / "tiny" / (spec.partition(":")[2] or "none")
 
 
 def resolve_model(spec: str, tiny_directory: Path) -> str:
@@ -77,10 +90,17 @@ def load_weights(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
     return model.eval()
 
 
-def skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
-    """The model's modules without a weight, on the meta device: seconds and no memory."""
+def skeleton(
+    checkpoint: Checkpoint | Architecture, *, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """The model's modules without a weight, on the meta device: seconds and no memory.
+
+    Args:
+        checkpoint: What the model is.
+        dtype: Dtype that its weights would have; None for the checkpoint's own.
+    """
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(checkpoint.config)
+        return AutoModelForImageTextToText.from_config(checkpoint.config, dtype=dtype)
 
 
 def refuse_partial(source: str, info: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ from sightline.model import (
     skeleton,
     take_processed_pixels,
     take_raw_pixels,
+    tiny_folder,
 )
 from sightline.preparation import PreparedData, data_record, make_encoder, prepare_data
 from sightline.records import (
@@ -114,7 +115,7 @@ def train(
     else:
         RunDirectory.refuse_occupied(output, overwrite=overwrite)
     observer.stage("reading the checkpoint")
-    source = resolve_model(config.model, output.parent / "tiny-models" / _tiny_name(config.model))
+    source = resolve_model(config.model, tiny_folder(config.model, output))
     checkpoint = open_checkpoint(source, config.data)
     plan = resolve_plan(
         skeleton(checkpoint), checkpoint.family, config.tuning, config.training
@@ -315,7 +316,3 @@ def _refuse_several_processes() -> None:
             f"{world} processes were launched, but this version trains in one: several would "
             "write the same run directory.\nStart it without torchrun or accelerate launch."
         )
-
-
-def _tiny_name(model: str) -> str:
-    return model.partition(":")[2] or "none"
