@@ -9,6 +9,7 @@ when it is saved.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -55,10 +56,12 @@ class _TakesRawPixels:
             return whole.forward(_normalised(hidden_states, num_frames, embedding, recipe))
         kind = hidden_states.device.type
         wanted = embedding.weight.dtype
-        if torch.is_autocast_enabled(kind):
+        # The meta device, on which a step is estimated, has none.
+        has_autocast = torch.amp.is_autocast_available(kind)
+        if has_autocast and torch.is_autocast_enabled(kind):
             wanted = torch.get_autocast_dtype(kind)
         # Not in bf16, whatever the model's dtype: grey levels cancel against the shift.
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
             weight, bias = self._folded(embedding, num_frames, recipe)
             return functional.linear(hidden_states.to(weight.dtype), weight, bias).to(wanted)
 
@@ -77,15 +80,18 @@ class _TakesRawPixels:
     def _folded(
         self, embedding: nn.Conv3d, num_frames: int, recipe: PixelRecipe
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias for grey levels; kept while the weights do not change."""
+        """Weight and bias for grey levels; kept while the weights cannot change."""
+        if embedding.weight.requires_grad:
+            # Weights that trained in an earlier stage, or will in a later one: a fused optimizer
+            # moves them without a new version, so what was kept says nothing any more.
+            self.raw_folded.clear()
+            return _fold(embedding, num_frames, recipe)
         told = (embedding.weight._version, embedding.weight.data_ptr())
-        trains = torch.is_grad_enabled() and embedding.weight.requires_grad
         kept = self.raw_folded.get(num_frames)
-        if not trains and kept is not None and kept[0] == told:
+        if kept is not None and kept[0] == told:
             return kept[1], kept[2]
         weight, bias = _fold(embedding, num_frames, recipe)
-        if not embedding.weight.requires_grad:
-            self.raw_folded[num_frames] = (told, weight, bias)
+        self.raw_folded[num_frames] = (told, weight, bias)
         return weight, bias
 
 

@@ -113,7 +113,7 @@ def _continues(before: dict[str, Any], row: dict[str, Any]) -> bool:
         return False
     if first[1] != second[1] or int(second[2]) != int(first[2]) + 1:
         return False
-    same = ("how", "dtype", "learning_rate")
+    same = ("how", "dtype", "learning_rates")
     return all(before[key] == row[key] for key in same)
 
 
@@ -130,5 +130,5 @@ def _joined(rows: list[dict[str, Any]]) -> BlockGroup:
         num_trainable=sum(row["num_trainable"] for row in rows),
         how=first["how"],
         dtype=first["dtype"],
-        learning_rate=first["learning_rate"],
+        learning_rate=max((r for r in first["learning_rates"] if r), default=None),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import PrinterCallback, set_seed
+from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from sightline.config import RunConfig, dump_config
@@ -41,11 +41,18 @@ from sightline.records import (
     write_text,
 )
 from sightline.training.arguments import training_arguments
-from sightline.training.callbacks import GradientWatch, MetricsWriter
+from sightline.training.callbacks import MetricsWriter
+from sightline.training.movement import MovementWatch
 from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
 from sightline.training.probing import choose_probes, record_probes
-from sightline.training.trainer import SampleDataset, SightlineTrainer
+from sightline.training.proof import proof_samples
+from sightline.training.proving import ProofWatch
+from sightline.training.stages import num_steps_of, refuse_empty_stages, schedule_record
+from sightline.training.trainer import SampleDataset, SightlineTrainer, base_schedule
+from sightline.training.unfreezing import StageWatch
+from sightline.training.watching.start import watch_weights
 from sightline.tuning import (
+    PlannedStage,
     TuningPlan,
     apply_plan,
     plan_record,
@@ -66,6 +73,9 @@ class Observer(Protocol):
 
     def planned(self, record: dict[str, Any]) -> None:
         """The parameter table is known."""
+
+    def stage_began(self, number: int, stage: PlannedStage, step: int) -> None:
+        """Another stage of the plan begins, numbered from 1, after so many steps."""
 
     def samples_read(self, count: int) -> None:
         """So many more samples are known."""
@@ -117,12 +127,11 @@ def train(
     observer.stage("reading the checkpoint")
     source = resolve_model(config.model, tiny_folder(config.model, output))
     checkpoint = open_checkpoint(source, config.data)
-    plan = resolve_plan(
-        skeleton(checkpoint), checkpoint.family, config.tuning, config.training
-    )
+    plan = resolve_plan(skeleton(checkpoint), checkpoint.family, config.tuning, config.training)
     observer.stage("reading the data")
     data = prepare_data(config, checkpoint, observer.samples_read)
     observer.prepared(data, checkpoint)
+    refuse_empty_stages(plan.stages, num_steps_of(config.training, len(data.train.samples)))
     observer.stage("loading the weights")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = choose_dtype(config.training.precision, device)
@@ -157,7 +166,6 @@ class _Run:
         self._plan = plan
         self._pixels = pixels
         self._observer = observer
-        self._watch = GradientWatch()
 
     def go(self, model: Any, probe: PixelProbe | None, *, resume: bool) -> TrainingResult:
         # Before adapters are initialised; the Trainer seeds only what comes after.
@@ -171,6 +179,15 @@ class _Run:
         )
         refuse_unlike_plan(model, plan, family)
         self._write_plan(model)
+        change = watch_weights(model, plan, family)
+        self._proof = ProofWatch(
+            self._run,
+            plan,
+            family,
+            MovementWatch(model, plan, family, change),
+            proof_samples(self._data.train.samples),
+            resumed=resume,
+        )
         trainer = self._trainer(model)
         newest = self._last_checkpoint() if resume else None
         if newest is not None:
@@ -218,9 +235,28 @@ class _Run:
 
     def _write_plan(self, model: torch.nn.Module) -> None:
         rows = plan_rows(model, self._plan, self._checkpoint.family)
-        record = plan_record(rows, self._plan)
+        record = plan_record(rows, self._plan) | {"schedule": self._schedule()}
         write_json(self._run.plan, record)
         self._observer.planned(record)
+
+    def _schedule(self) -> dict[str, Any]:
+        training = self._config.training
+        num_steps = num_steps_of(training, len(self._data.train.samples))
+        args = self._arguments()
+        return schedule_record(
+            self._plan,
+            base_schedule(args, num_steps),
+            num_steps=num_steps,
+            num_warmup_steps=args.get_warmup_steps(num_steps),
+        )
+
+    def _arguments(self) -> TrainingArguments:
+        return training_arguments(
+            self._config.training,
+            directory=self._run.checkpoints,
+            bf16=self._dtype == torch.bfloat16,
+            evaluates=bool(self._data.eval),
+        )
 
     def _collator(self, padding_side: Any = "right") -> Collator:
         tokenizer = self._checkpoint.processor.tokenizer
@@ -234,25 +270,23 @@ class _Run:
         )
 
     def _trainer(self, model: Any) -> SightlineTrainer:
-        training = self._config.training
+        stages = StageWatch(self._observer.stage_began)
         trainer = SightlineTrainer(
             plan=self._plan,
             model=model,
-            args=training_arguments(
-                training,
-                directory=self._run.checkpoints,
-                bf16=self._dtype == torch.bfloat16,
-                evaluates=bool(self._data.eval),
-            ),
+            args=self._arguments(),
             train_dataset=SampleDataset(self._data.train.samples),
             eval_dataset=SampleDataset(self._data.eval.samples) if self._data.eval else None,
             data_collator=self._collator(),
             callbacks=[
                 MetricsWriter(self._run.metrics),
-                self._watch,
+                stages,
+                self._proof,
                 *self._observer.trainer_callbacks(),
             ],
         )
+        stages.watch(trainer)
+        self._proof.watch(trainer)
         # It prints a dictionary a step; metrics.jsonl has them all.
         trainer.remove_callback(PrinterCallback)
         return trainer
@@ -303,8 +337,8 @@ class _Run:
                 recipes=checkpoint.recipes,
                 merged_fingerprints=fingerprints(merged.named_parameters()),
                 frozen_fingerprints=frozen,
-                num_watched=self._watch.num_watched,
-                without_gradient=self._watch.without_gradient,
+                num_watched=self._proof.num_watched,
+                without_gradient=self._proof.without_gradient,
             ),
         )
 

@@ -6,7 +6,9 @@ What is changed, and why:
   ``accepts_loss_kwargs = False``, and the Trainer then averages the means of micro-batches: at
   batch 1 and accumulation 8 the update is off by 80 to 98 percent.
 - Evaluation is the same token mean, whatever the batch size.
-- Parameters are grouped by tower, so that each tower may have its own learning rate.
+- Parameters are grouped by what the plan says of their rates, so that every part may have its own,
+  in every stage. All that trains in any stage is with the optimizer from the start: AdamW passes
+  over what has no gradient, so what joins later gets a fresh state and what goes on keeps its own.
 - Checkpoints of a model that trains in full keep the names that its weights have in memory.
   ``save_pretrained`` writes those of Qwen2-VL and Qwen2.5-VL under older names, which the Trainer
   does not know when it resumes: it went on from the base weights with a warning. What does not fit
@@ -15,19 +17,53 @@ What is changed, and why:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments, get_scheduler
 
 from sightline.data import EncodedSample
 from sightline.errors import RunError
 from sightline.training.loss import model_loss
-from sightline.tuning import TuningPlan, named_parameters, owner_of
+from sightline.training.stages import Evaluation, RateCourse, StageClock
+from sightline.tuning import TuningPlan, enter_stage, owner_of, trained_parameters
+
+
+def base_schedule(args: TrainingArguments, num_steps: int) -> Callable[[int], float]:
+    """The run's one schedule: share of the peak rate at a step, as transformers computes it.
+
+    Args:
+        args: The Trainer's arguments.
+        num_steps: Optimizer steps of the whole run.
+    """
+    nothing = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler: Any = get_scheduler(
+        args.lr_scheduler_type,
+        optimizer=nothing,
+        num_warmup_steps=args.get_warmup_steps(num_steps),
+        num_training_steps=num_steps,
+    )
+    return scheduler.lr_lambdas[0]
+
+
+def past_evaluations(history: Sequence[dict[str, Any]]) -> list[Evaluation]:
+    """Validation losses in the log of a run that is resumed."""
+    return [
+        Evaluation(int(line["step"]), float(line["eval_loss"]))
+        for line in history
+        if "eval_loss" in line
+    ]
+
+
+def _share_of_peak(course: RateCourse, group: dict[str, Any]) -> Callable[[int], float]:
+    rates: tuple[float | None, ...] = tuple(group["rates"])
+    peak = max(rate for rate in rates if rate is not None)
+    return lambda step: course.rate(rates, step) / peak
 
 
 class SampleDataset(Dataset[EncodedSample]):
@@ -56,6 +92,7 @@ class SightlineTrainer(Trainer):
         super().__init__(model=model, **trainer)
         self._planned = model
         self._plan = plan
+        self.clock: StageClock | None = None
         # The count of supervised tokens is taken over the whole step and handed to compute_loss.
         self.model_accepts_loss_kwargs = True
 
@@ -73,6 +110,51 @@ class SightlineTrainer(Trainer):
             loss = loss * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
 
+    @property
+    def planned(self) -> nn.Module:
+        """The planned model, whatever the Trainer wrapped around it."""
+        return self._planned
+
+    @property
+    def stage_number(self) -> int:
+        """The present stage, from 1."""
+        return self.clock.index + 1 if self.clock is not None else 1
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LambdaLR:
+        """The course of every group's rate over the stages. Overrides the Trainer's."""
+        if self.lr_scheduler is None:
+            optimizer = optimizer if optimizer is not None else self.optimizer
+            num_warmup_steps = self.args.get_warmup_steps(num_training_steps)
+            base = base_schedule(self.args, num_training_steps)
+            self.clock = StageClock(self._plan.stages, num_training_steps)
+            # What a resumed run has seen so far stands in its state.
+            self.clock.replay(self.state.global_step, past_evaluations(self.state.log_history))
+            course = RateCourse(self.clock, base, num_warmup_steps)
+            assert optimizer is not None
+            self.lr_scheduler = LambdaLR(
+                optimizer, [_share_of_peak(course, group) for group in optimizer.param_groups]
+            )
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def enter_stage(self) -> None:
+        """Let train what the present stage trains, at its rates."""
+        assert self.clock is not None
+        enter_stage(self._planned, self._plan, self.clock.index)
+        scheduler, optimizer = self.lr_scheduler, self.optimizer
+        assert isinstance(scheduler, LambdaLR)
+        assert optimizer is not None
+        step = scheduler.last_epoch
+        rates = [
+            peak * share(step)
+            for peak, share in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one group of parameters a tower and decay kind."""
         if self.optimizer is None:
@@ -84,10 +166,8 @@ class SightlineTrainer(Trainer):
         """Parameter groups: alike in tower, rates and decay. Biases and norms are not decayed."""
         planned = self._plan.by_name()
         groups: dict[tuple[Any, ...], list[nn.Parameter]] = {}
-        for item in named_parameters(self._planned):
+        for item in trained_parameters(self._planned, self._plan):
             module = planned[owner_of(item)]
-            if item.is_copy or not (item.is_adapter or module.mode == "full"):
-                continue
             decay = module.weight_decay if item.parameter.ndim > 1 else 0.0
             key = (module.place.tower, module.learning_rates, decay)
             groups.setdefault(key, []).append(item.parameter)

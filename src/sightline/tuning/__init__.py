@@ -8,6 +8,7 @@ from sightline.tuning.apply import (
     named_parameters,
     owner_of,
     refuse_unlike_plan,
+    trained_parameters,
 )
 from sightline.tuning.plan import PlannedModule, PlannedStage, TuningPlan
 from sightline.tuning.resolve import resolve_plan
@@ -35,4 +36,5 @@ __all__ = [
     "plan_rows",
     "refuse_unlike_plan",
     "resolve_plan",
+    "trained_parameters",
 ]

@@ -20,6 +20,7 @@ _PEFT_PARTS = re.compile(
     r"\.(base_layer|original_module|modules_to_save\.default"
     r"|lora_((embedding_)?[AB]|magnitude_vector)(\.default)?)(?=\.|$)"
 )
+_FACTOR = re.compile(r"\.lora_(?:embedding_)?(A|B|magnitude)")
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -29,14 +30,19 @@ class NamedParameter(NamedTuple):
     Attributes:
         name: Dotted name in the plain model.
         parameter: The tensor.
-        is_adapter: Whether it is a LoRA factor, or DoRA's magnitude.
+        factor: A or B of LoRA, magnitude of DoRA; empty for a weight of the model itself.
         is_copy: Whether it is the frozen original of a module that trains in full beside LoRA.
     """
 
     name: str
     parameter: nn.Parameter
-    is_adapter: bool
+    factor: str
     is_copy: bool
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it was added to the model."""
+        return bool(self.factor)
 
 
 def apply_plan(model: PreTrainedModel, plan: TuningPlan) -> PreTrainedModel | PeftModel:
@@ -91,13 +97,13 @@ def lora_config(plan: TuningPlan) -> LoraConfig:
     )
 
 
-def enter_stage(model: nn.Module, plan: TuningPlan, stage: int) -> None:
+def enter_stage(model: nn.Module, plan: TuningPlan, stage: int | None) -> None:
     """Let train what a stage trains, and nothing else.
 
     Args:
         model: The planned model.
         plan: Its plan.
-        stage: Number of the stage, 0-based.
+        stage: Number of the stage, 0-based; None for everything that trains in any stage.
     """
     planned = plan.by_name()
     for item in named_parameters(model):
@@ -115,11 +121,22 @@ def named_parameters(model: nn.Module) -> list[NamedParameter]:
             NamedParameter(
                 name=plain,
                 parameter=parameter,
-                is_adapter=".lora_" in name,
+                factor=_factor(name),
                 is_copy=".original_module." in name,
             )
         )
     return found
+
+
+def trained_parameters(model: nn.Module, plan: TuningPlan) -> list[NamedParameter]:
+    """Every parameter that trains in any stage."""
+    planned = plan.by_name()
+    return [item for item in named_parameters(model) if _should_train(item, planned, None)]
+
+
+def _factor(name: str) -> str:
+    found = _FACTOR.search(name)
+    return found[1] if found is not None else ""
 
 
 def owner_of(item: NamedParameter) -> str:
@@ -164,9 +181,11 @@ def refuse_unlike_plan(
         )
 
 
-def _should_train(item: NamedParameter, planned: dict[str, PlannedModule], stage: int) -> bool:
+def _should_train(
+    item: NamedParameter, planned: dict[str, PlannedModule], stage: int | None
+) -> bool:
     owner = planned[owner_of(item)]
-    if not owner.trains_in(stage):
+    if stage is not None and not owner.trains_in(stage):
         return False
     return item.is_adapter or (owner.mode == "full" and not item.is_copy)
 

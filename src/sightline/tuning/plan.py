@@ -119,8 +119,12 @@ class TuningPlan:
 
     def modes_of(self, tower: Tower) -> set[Mode]:
         """How a tower trains in any stage: ``{"freeze"}`` where it never does."""
-        modes = {module.mode for module in self.modules if module.place.tower == tower}
-        return modes - {"freeze"} or {"freeze"}
+        modes: set[Mode] = {
+            module.mode
+            for module in self.modules
+            if module.place.tower == tower and module.mode != "freeze"
+        }
+        return modes or {"freeze"}
 
     def towers_in(self, stage: int) -> tuple[Tower, ...]:
         """Towers of which something trains in a stage, in the order of the data's flow."""

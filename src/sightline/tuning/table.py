@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from torch import nn
@@ -36,6 +37,7 @@ class PlanRow:
         weight_bytes: Bytes of weights, factors and copies.
         gradient_bytes: Bytes of gradients, where everything of the plan trains at once.
         optimizer_bytes: Bytes of AdamW's moments, the same.
+        reads_from: Vision block after which a deepstack merger reads; None for all others.
     """
 
     tower: str
@@ -52,6 +54,7 @@ class PlanRow:
     weight_bytes: int
     gradient_bytes: int
     optimizer_bytes: int
+    reads_from: int | None = None
 
 
 @dataclass(slots=True)
@@ -76,7 +79,7 @@ class _Sums:
             self.num_trainable += size
             self.gradient_bytes += size * width
 
-    def row(self, place: Place, num_stages: int) -> PlanRow:
+    def row(self, place: Place, num_stages: int, reads_from: int | None) -> PlanRow:
         trained = [module for module in self.modules.values() if module.mode != "freeze"]
         lora = [module for module in trained if module.mode == "lora"]
         rates = [
@@ -98,6 +101,7 @@ class _Sums:
             weight_bytes=self.weight_bytes,
             gradient_bytes=self.gradient_bytes,
             optimizer_bytes=_MOMENTS * self.gradient_bytes,
+            reads_from=reads_from,
         )
 
 
@@ -115,7 +119,26 @@ def plan_rows(model: nn.Module, plan: TuningPlan, family: MappedFamily) -> list[
         place = place_of(item.name, family.modules)
         sums.setdefault(place, _Sums()).add(item, planned[owner_of(item)])
     order = sorted(sums, key=lambda place: TOWERS.index(place.tower))
-    return [sums[place].row(place, len(plan.stages)) for place in order]
+    sources = deepstack_sources(model, family)
+    return [sums[place].row(place, len(plan.stages), sources.get(place)) for place in order]
+
+
+def deepstack_sources(model: nn.Module, family: MappedFamily) -> dict[Place, int]:
+    """The vision block after which each deepstack merger reads.
+
+    Args:
+        model: The model, planned or not.
+        family: Its family.
+    """
+    path = family.modules.deepstack_blocks
+    if path is None:
+        return {}
+    blocks = attrgetter(path)(model.config)
+    return {
+        place_of(f"{root}.{index}", family.modules): int(block)
+        for root in family.modules.projectors[1:]
+        for index, block in enumerate(blocks)
+    }
 
 
 def plan_record(rows: list[PlanRow], plan: TuningPlan) -> dict[str, Any]:

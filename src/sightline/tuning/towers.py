@@ -60,7 +60,11 @@ def place_of(name: str, modules: Modules) -> Place:
         return Place("embeddings", modules.embeddings.rsplit(".", 1)[-1], "embedding")
     if _inside(name, modules.head):
         return Place("head", modules.head, "head")
-    for tower, root in (("vision", modules.vision), ("language", modules.language)):
+    roots: tuple[tuple[Tower, str], ...] = (
+        ("vision", modules.vision),
+        ("language", modules.language),
+    )
+    for tower, root in roots:
         if _inside(name, root):
             return Place(tower, _block(name, root), _kind(name.removeprefix(root), modules))
     raise ValueError(f"{name} is in no tower of {modules}")
