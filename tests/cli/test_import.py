@@ -166,8 +166,8 @@ def test_llamafactory_lora_is_imported_and_checked(command, folder: Path) -> Non
     lines, config = _imported(command, "llamafactory", "lora.yaml")
     assert _keys(lines) >= set(yaml.safe_load(LORA))
     assert any("does not know the key" in " ".join(line.split()) for line in lines)
-    assert config.tuning.language == "lora"
-    assert (config.tuning.vision, config.tuning.projector) == ("freeze", "freeze")
+    towers = (config.tuning.language, config.tuning.vision, config.tuning.projector)
+    assert [tower.mode for tower in towers] == ["lora", "freeze", "freeze"]
     assert (config.tuning.lora.rank, config.tuning.lora.alpha) == (8, 16)
     assert (config.data.max_length, config.data.processes) == (1024, 1)
     assert config.data.images.max_pixels == 262144
@@ -200,7 +200,7 @@ def test_a_swift_script_is_imported_and_checked(command, folder: Path) -> None:
     assert config.data.images.max_pixels == 262144
     assert config.data.processes == 1
     assert config.training.learning_rate == 1e-4
-    assert config.tuning.language == "lora"
+    assert config.tuning.language.mode == "lora"
     assert _checked(command, folder)["errors"] == []
 
 
@@ -211,7 +211,7 @@ def test_an_official_script_is_imported_and_checked(command, folder: Path) -> No
     assert _keys(lines) >= set(re.findall(r"--(\w+)", OFFICIAL))
     [source] = config.data.train
     assert (source.format, source.weight) == ("official", 0.5)
-    assert (config.tuning.language, config.tuning.vision) == ("full", "freeze")
+    assert (config.tuning.language.mode, config.tuning.vision.mode) == ("full", "freeze")
     assert _checked(command, folder)["errors"] == []
 
 

@@ -72,7 +72,7 @@ def test_import_check_train(command, folder: Path) -> None:
     told = {found[1] for line in done.out.splitlines() if (found := re.match(r" (\w+)", line))}
     assert told >= set(re.findall(r"^(\w+):", LORA, re.MULTILINE))
     config = load_config(folder / "run.yaml")
-    assert (config.data.max_length, config.tuning.projector) == (240, "lora")
+    assert (config.data.max_length, config.tuning.projector.mode) == (240, "lora")
     assert config.data.images.max_pixels == 50176
 
     checked = command("check", "run.yaml", "--json")
@@ -83,7 +83,7 @@ def test_import_check_train(command, folder: Path) -> None:
     assert said["policies"] == {"shrink": 2, "trim": 1, "drop": 1}
 
     # What the tool of the import trains is Qwen-sized; the rates are for a tiny model here.
-    tiny = ("training.projector_learning_rate=3.0e-4", "tuning.head=lora", "verify.samples=4")
+    tiny = ("tuning.projector.learning_rate=3.0e-4", "tuning.head=lora", "verify.samples=4")
     sets = [word for key in tiny for word in ("--set", key)]
     trained = command("train", "run.yaml", *sets)
     assert trained.code == 0, trained.out + trained.err

@@ -76,6 +76,11 @@ class Ledger:
         value = self.given.pop(key, None)
         return value if value is None or convert is None else self.convert(key, value, convert)
 
+    def asked(self, key: str, convert: Callable[[Any], Any]) -> Any:
+        """The value of a key, read already or not; None where it is not given, or null."""
+        value = self._all.get(key)
+        return None if value is None else self.convert(key, value, convert)
+
     def convert(self, key: str, value: Any, convert: Callable[[Any], Any]) -> Any:
         """A value of the file as ours.
 
@@ -92,12 +97,19 @@ class Ledger:
         return ConfigError(f"{self.source}: {key}: {problem}\n{fix}")
 
     def put(self, target: str, result: Any) -> None:
-        """Write a value of run.yaml."""
+        """Write a value of run.yaml; a tower that is one word becomes a mapping where it must."""
         *sections, last = target.split(".")
         section = self.values
         for name in sections:
+            if isinstance(section.get(name), str):
+                section[name] = {"mode": section[name]}
             section = section.setdefault(name, {})
-        section[last] = result
+        if isinstance(section.get(last), dict) and isinstance(result, str):
+            section[last] = {"mode": result} | {
+                name: value for name, value in section[last].items() if name != "mode"
+            }
+        else:
+            section[last] = result
 
     def row(
         self, key: str, value: Any, target: str | None, result: Any, verdict: Verdict, note: str
@@ -201,10 +213,10 @@ def portable(path: Path, folder: Path) -> str:
 
 
 def our_default(target: str) -> Any:
-    """The default of a key of run.yaml.
+    """The default of a key of run.yaml, as run.yaml writes it.
 
-    >>> our_default("tuning.lora.rank")
-    16
+    >>> our_default("tuning.lora.rank"), our_default("tuning.language")
+    (16, 'lora')
     """
     *sections, last = target.split(".")
     section: type[BaseModel] = RunConfig
@@ -213,7 +225,8 @@ def our_default(target: str) -> Any:
         assert isinstance(annotation, type)
         assert issubclass(annotation, BaseModel)
         section = annotation
-    return section.model_fields[last].default
+    default = section.model_fields[last].default
+    return default.model_dump() if isinstance(default, BaseModel) else default
 
 
 def _in_our_order(values: dict[str, Any]) -> dict[str, Any]:

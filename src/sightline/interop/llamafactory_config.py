@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sightline.families import TrainableFamily
-from sightline.interop.given_values import as_bool, as_float, as_int, as_list, as_text
+from sightline.interop.given_values import as_bool, as_float, as_int, as_text
 from sightline.interop.imported import Imported
-from sightline.interop.ledger import Ledger, Rule, our_default
+from sightline.interop.ledger import Ledger, Rule
 from sightline.interop.llamafactory_data import carry_data
+from sightline.interop.llamafactory_tuning import LLAMAFACTORY_TUNING_REASONS, carry_tuning
 from sightline.interop.mapping_file import read_mapping
 from sightline.interop.model_keys import carry_model, carry_video_pixels
 from sightline.interop.trainer_keys import TRAINER_REASONS, carry_output, carry_training
@@ -27,7 +28,6 @@ _TRAINER_DEFAULTS = {
     "warmup_ratio": 0.0,
 }
 _ACCUMULATION = "A token mean over the whole step here; theirs is a mean of the passes' means."
-_METHODS = ("lora", "full", "freeze")
 
 _REASONS = TRAINER_REASONS | {
     "The checkpoint's own chat template is used.": (
@@ -48,14 +48,6 @@ _REASONS = TRAINER_REASONS | {
     "Hub data are fetched whole. For a part, set streaming and num_samples of a source.": (
         "streaming"
     ),
-    "Weights are not quantised here: the run needs more memory than theirs.": (
-        "quantization_bit quantization_method quantization_type double_quantization "
-        "quantization_device_map"
-    ),
-    "Another kind of LoRA; plain LoRA is trained here.": (
-        "use_dora use_rslora loraplus_lr_ratio loraplus_lr_embedding pissa_init pissa_iter "
-        "pissa_convert"
-    ),
     "Another optimizer; AdamW is used here.": (
         "use_galore use_apollo use_badam use_muon use_adam_mini"
     ),
@@ -72,11 +64,8 @@ _REASONS = TRAINER_REASONS | {
         "print_param_status use_swanlab swanlab_project swanlab_run_name swanlab_mode"
     ),
     "The newest commit is used; for another, download it and name the folder.": "model_revision",
-    "Belongs to export; a run here always writes the merged model.": (
+    "Belongs to export; a run here exports by itself.": (
         "export_dir export_size export_device export_legacy_format export_hub_model_id"
-    ),
-    "Only for finetuning_type freeze: single layers are not chosen here.": (
-        "freeze_trainable_layers freeze_trainable_modules freeze_extra_modules"
     ),
     "Nothing here does this; the run goes without it.": (
         "shift_attn mixture_of_depths rope_scaling resize_vocab add_tokens add_special_tokens "
@@ -104,13 +93,14 @@ def import_llamafactory(config: Path, *, folder: Path) -> Imported:
     family = carry_model(ledger, "model_name_or_path")
     carry_data(ledger)
     _carry_limits(ledger, family)
-    _carry_tuning(ledger)
+    carry_tuning(ledger, family)
     carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION)
     if ledger.given.get("pure_bf16") is not None:
         ledger.carry("pure_bf16", Rule("training.precision", _as_precision))
     _carry_checkpointing(ledger)
     carry_output(ledger, "runs/imported")
-    return ledger.done(_REASONS, "This importer does not know the key; it is left out.")
+    reasons = _REASONS | LLAMAFACTORY_TUNING_REASONS
+    return ledger.done(reasons, "This importer does not know the key; it is left out.")
 
 
 def _as_precision(value: Any) -> str:
@@ -162,87 +152,6 @@ def _carry_limits(ledger: Ledger, family: TrainableFamily | None) -> None:
             carry_video_pixels(
                 ledger, key, target, pixels, family, max(frames, 2), is_default=given is None
             )
-
-
-def _carry_tuning(ledger: Ledger) -> None:
-    method = ledger.take("finetuning_type", as_text)
-    if method is not None and method not in _METHODS:
-        raise ledger.error(
-            "finetuning_type",
-            f"it is {method}, and Sightline knows {', '.join(_METHODS)}.",
-            "Choose one of them there, or write run.yaml by hand: sightline config --explain.",
-        )
-    _carry_towers(ledger, method or "lora")
-    if method is not None:
-        note = "Each tower says by itself how it trains."
-        verdict = "carried"
-        if method == "freeze":
-            note = "Theirs trains the last layers only (2 by default); here the whole decoder."
-            verdict = "differs"
-        language = ledger.values["tuning"]["language"]
-        ledger.row("finetuning_type", method, "tuning.language", language, verdict, note)
-    if (method or "lora") == "lora":
-        _carry_lora(ledger)
-
-
-def _carry_towers(ledger: Ledger, method: str) -> None:
-    mode = "lora" if method == "lora" else "full"
-    everything = method == "full"
-    towers = {
-        "freeze_vision_tower": (True, "vision", ""),
-        "freeze_multi_modal_projector": (True, "projector", ""),
-        "freeze_language_model": (False, "language", ""),
-    }
-    if method == "lora":
-        reach = "Theirs reaches it only where its layers are named as the trained towers' are."
-        towers["freeze_multi_modal_projector"] = (True, "projector", reach)
-    for key, (default, tower, note) in towers.items():
-        frozen = ledger.take(key, as_bool)
-        result = "freeze" if (default if frozen is None else frozen) else mode
-        target = f"tuning.{tower}"
-        if frozen is None:
-            _write_tower(ledger, key, default, target, result)
-        else:
-            note = "" if frozen else note
-            verdict = "differs" if note else "carried"
-            ledger.write(key, frozen, target, result, verdict, note)
-    trains = "full" if everything and ledger.values["tuning"]["language"] == "full" else "freeze"
-    for tower in ("embeddings", "head"):
-        ledger.put(f"tuning.{tower}", trains)
-    if trains == "full":
-        note = "Embedding and head belong to the language model there, and train with it."
-        ledger.row("finetuning_type", "full", "tuning.embeddings, head", "full", "carried", note)
-
-
-def _write_tower(ledger: Ledger, key: str, default: bool, target: str, result: str) -> None:
-    if result == our_default(target):
-        ledger.put(target, result)
-    else:
-        ledger.write_default(key, default, target, result)
-
-
-def _carry_lora(ledger: Ledger) -> None:
-    ledger.carry("lora_rank", Rule("tuning.lora.rank", as_int, default=8))
-    alpha = 2 * ledger.values["tuning"]["lora"]["rank"]
-    if ledger.given.get("lora_alpha") is None and alpha != our_default("tuning.lora.alpha"):
-        note = "Twice lora_rank there."
-        ledger.write_default("lora_alpha", alpha, "tuning.lora.alpha", alpha, note)
-    ledger.carry("lora_alpha", Rule("tuning.lora.alpha", as_int))
-    ledger.carry("lora_dropout", Rule("tuning.lora.dropout", as_float))
-    target = ledger.take("lora_target", as_list)
-    if target == ["all"]:
-        ledger.row("lora_target", "all", "tuning", "per tower", "carried", "All linear layers.")
-    elif target is not None:
-        note = "Towers decide here: all linear layers of a tower set to lora, not these alone."
-        ledger.row("lora_target", target, "tuning", "per tower", "differs", note)
-    for name in ledger.take("additional_target", as_list) or []:
-        tower = {"embed_tokens": "embeddings", "lm_head": "head"}.get(name)
-        if tower is None:
-            note = "Only embedding and head can be trained in full beside LoRA by name."
-            ledger.none("additional_target", name, note)
-        else:
-            note = "Trained in full, as there. Where the two are tied, set both alike."
-            ledger.write("additional_target", name, f"tuning.{tower}", "full", "carried", note)
 
 
 def _carry_checkpointing(ledger: Ledger) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 
 from sightline.families import TrainableFamily
 from sightline.interop.data_dict import read_datasets
-from sightline.interop.given_values import as_bool, as_flag, as_float, as_int, as_list
+from sightline.interop.given_values import as_flag, as_float, as_int, as_list
 from sightline.interop.imported import Imported
-from sightline.interop.ledger import Ledger, Rule, our_default
+from sightline.interop.ledger import Ledger, Rule
 from sightline.interop.model_keys import carry_model
+from sightline.interop.official_tuning import carry_tuning
 from sightline.interop.shell import read_command, read_flags
 from sightline.interop.trainer_keys import (
     TRAINER_REASONS,
@@ -75,14 +76,8 @@ def import_official(config: Path, *, folder: Path, datasets: Path | None = None)
     family = carry_model(ledger, "model_name_or_path")
     _carry_data(ledger, datasets)
     _carry_limits(ledger, family)
-    _carry_tuning(ledger)
+    carry_tuning(ledger, family)
     carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION)
-    ledger.carry_all(
-        {
-            "mm_projector_lr": Rule("training.projector_learning_rate", as_float),
-            "vision_tower_lr": Rule("training.vision_learning_rate", as_float),
-        }
-    )
     carry_output(ledger, "runs/imported")
     say_processes(ledger, "nproc_per_node", launched.get("nproc_per_node"))
     return ledger.done(_REASONS, "This importer does not know the flag; it is left out.")
@@ -167,59 +162,6 @@ def _carry_limits(ledger: Ledger, family: TrainableFamily | None) -> None:
             "video_fps": Rule("data.videos.fps", as_float),
         }
     )
-
-
-def _carry_tuning(ledger: Ledger) -> None:
-    lora = ledger.take("lora_enable", as_bool)
-    towers = {"tune_mm_llm": "language", "tune_mm_mlp": "projector", "tune_mm_vision": "vision"}
-    if lora:
-        _carry_lora(ledger, towers)
-        return
-    if lora is False:
-        ledger.none("lora_enable", False, "Each tower says by itself how it trains.")
-    for key, tower in towers.items():
-        given = ledger.take(key, as_bool)
-        result = "full" if given else "freeze"
-        target = f"tuning.{tower}"
-        if given is not None:
-            note = "The deepstack mergers of Qwen3-VL belong here, not to vision."
-            note = note if tower == "projector" else ""
-            verdict = "differs" if note else "carried"
-            ledger.write(key, given, target, result, verdict, note)
-        elif result != our_default(target):
-            ledger.write_default(key, False, target, result)
-    language = ledger.values["tuning"]["language"]
-    for tower in ("embeddings", "head"):
-        ledger.put(f"tuning.{tower}", language)
-    if language == "full":
-        note = "Embedding and head belong to the language model there, and train with it."
-        ledger.row("tune_mm_llm", True, "tuning.embeddings, head", "full", "carried", note)
-
-
-def _carry_lora(ledger: Ledger, towers: Mapping[str, str]) -> None:
-    note = "Theirs adapts q, k, v and o of the decoder; here every linear layer of the decoder."
-    ledger.write("lora_enable", True, "tuning.language", "lora", "differs", note)
-    for key, tower in towers.items():
-        given = ledger.take(key, as_bool)
-        if given:
-            ledger.none(key, given, "Without effect there too: lora_enable freezes every tower.")
-        if tower != "language":
-            ledger.put(f"tuning.{tower}", "freeze")
-    if our_default("tuning.projector") != "freeze":
-        note = "lora_enable freezes it there."
-        ledger.write_default("(projector)", "frozen", "tuning.projector", "freeze", note)
-    ledger.carry_all(
-        {
-            "lora_r": Rule("tuning.lora.rank", as_int, default=64),
-            "lora_alpha": Rule("tuning.lora.alpha", as_int, default=128),
-        }
-    )
-    dropout = ledger.take("lora_dropout", as_float)
-    if dropout:
-        ledger.write("lora_dropout", dropout, "tuning.lora.dropout", dropout, "carried", "")
-    else:
-        note = "Their code turns 0 into 0.05."
-        ledger.write_default("lora_dropout", 0.0, "tuning.lora.dropout", 0.05, note)
 
 
 def _arguments(words: list[str]) -> int | None:

@@ -14,13 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from sightline.families import TrainableFamily
-from sightline.interop.given_values import as_bool, as_float, as_int, as_list, as_text
+from sightline.interop.given_values import as_float, as_int, as_text
 from sightline.interop.imported import Imported
-from sightline.interop.ledger import Ledger, Rule, our_default
+from sightline.interop.ledger import Ledger, Rule
 from sightline.interop.mapping_file import read_mapping
 from sightline.interop.model_keys import carry_model, carry_video_pixels
 from sightline.interop.shell import read_command, read_flags
 from sightline.interop.swift_data import carry_data
+from sightline.interop.swift_tuning import (
+    SWIFT_TUNING_REASONS,
+    carry_rates,
+    carry_tuning,
+    take_method,
+)
 from sightline.interop.trainer_keys import (
     TRAINER_REASONS,
     carry_output,
@@ -58,17 +64,6 @@ _REASONS = TRAINER_REASONS | {
         "norm_bbox QWENVL_BBOX_FORMAT"
     ),
     "Name columns in columns of a source.": "columns custom_dataset_info",
-    "Weights are not quantised here: the run needs more memory than theirs.": (
-        "quant_method quant_bits bnb_4bit_compute_dtype bnb_4bit_quant_type "
-        "bnb_4bit_use_double_quant"
-    ),
-    "Another kind of LoRA; plain LoRA is trained here.": (
-        "use_dora use_rslora lora_bias lora_dtype lorap_lr_ratio init_weights"
-    ),
-    "Towers decide here; single parameters are not chosen by name.": (
-        "freeze_parameters freeze_parameters_ratio freeze_parameters_regex trainable_parameters "
-        "trainable_parameters_regex target_regex target_parameters"
-    ),
     "An adapter is not carried on: merge it first, and name the merged model.": "adapters",
     "Changes how fast it runs, not what is learnt.": (
         "use_liger_kernel device_map max_memory sequence_parallel_size tuner_backend "
@@ -87,7 +82,7 @@ _REASONS = TRAINER_REASONS | {
         "external_plugins custom_register_path"
     ),
     "Nothing here does this; the run goes without it.": (
-        "loss_type optimizer loss_scale use_galore lisa_activated_layers enable_dft_loss "
+        "loss_type loss_scale use_galore lisa_activated_layers enable_dft_loss "
         "enable_channel_loss resume_only_model"
     ),
     "Data sets are joined and shuffled; weight of a source changes its share.": "interleave_prob",
@@ -106,16 +101,16 @@ def import_swift(config: Path, *, folder: Path) -> Imported:
         ModelError: The model is a folder of a family that Sightline does not train.
     """
     ledger = Ledger("swift", config, _given(config), folder)
-    # Older releases name it train_type.
-    kind = _method(ledger)
+    kind = take_method(ledger)
     family = carry_model(ledger, "model")
     carry_data(ledger)
     _carry_lengths(ledger)
     _carry_pixels(ledger, family)
-    _carry_tuning(ledger, kind)
+    carry_tuning(ledger, kind, family)
     _carry_training(ledger, kind)
     carry_output(ledger, "runs/imported")
-    return ledger.done(_REASONS, "This importer does not know the key; it is left out.")
+    reasons = _REASONS | SWIFT_TUNING_REASONS
+    return ledger.done(reasons, "This importer does not know the key; it is left out.")
 
 
 def _given(config: Path) -> dict[str, Any]:
@@ -145,24 +140,6 @@ def _arguments(words: list[str]) -> int | None:
         if word.rsplit("/", 1)[-1] == "swift" and words[place + 1 : place + 2] == ["sft"]:
             return place + 2
     return None
-
-
-def _method(ledger: Ledger) -> str:
-    for key in ("tuner_type", "train_type", "sft_type"):
-        kind = ledger.take(key, as_text)
-        if kind is None:
-            continue
-        if kind not in ("lora", "full"):
-            raise ledger.error(
-                key,
-                f"it is {kind}, and Sightline knows lora and full.",
-                "Choose one of them there, or write run.yaml by hand: sightline config --explain.",
-            )
-        ledger.row(
-            key, kind, "tuning", "per tower", "carried", "Each tower says by itself how it trains."
-        )
-        return kind
-    return "lora"
 
 
 def _carry_lengths(ledger: Ledger) -> None:
@@ -216,50 +193,6 @@ def _carry_tokens(ledger: Ledger, key: str, target: str) -> None:
         ledger.write(key, tokens, target, pixels, "differs", "Pixels here: 32 x 32 for a token.")
 
 
-def _carry_tuning(ledger: Ledger, kind: str) -> None:
-    flags = {"freeze_llm": "language", "freeze_aligner": "projector", "freeze_vit": "vision"}
-    for key, tower in flags.items():
-        frozen, default = ledger.take(key, as_bool), tower != "language"
-        result = "freeze" if (default if frozen is None else frozen) else kind
-        target = f"tuning.{tower}"
-        if frozen is not None:
-            ledger.write(key, frozen, target, result, "carried", "")
-        elif result != our_default(target):
-            ledger.write_default(key, default, target, result)
-    language = ledger.values.get("tuning", {}).get("language")
-    if kind == "full" and language != "freeze":
-        for tower in ("embeddings", "head"):
-            ledger.put(f"tuning.{tower}", "full")
-        note = "Embedding and head belong to the language model there, and train with it."
-        ledger.row("tuner_type", kind, "tuning.embeddings, head", "full", "carried", note)
-    if kind == "lora":
-        _carry_lora(ledger)
-
-
-def _carry_lora(ledger: Ledger) -> None:
-    ledger.carry_all(
-        {
-            "lora_rank": Rule("tuning.lora.rank", as_int, default=8),
-            "lora_alpha": Rule("tuning.lora.alpha", as_int, default=32),
-            "lora_dropout": Rule("tuning.lora.dropout", as_float, default=0.05),
-        }
-    )
-    modules = ledger.take("target_modules", as_list)
-    if modules == ["all-linear"]:
-        ledger.row("target_modules", "all-linear", "tuning", "per tower", "carried", "")
-    elif modules is not None:
-        note = "Towers decide here: all linear layers of a tower set to lora, not these alone."
-        ledger.row("target_modules", modules, "tuning", "per tower", "differs", note)
-    for name in ledger.take("modules_to_save", as_list) or []:
-        tower = {"embed_tokens": "embeddings", "lm_head": "head"}.get(name)
-        if tower is None:
-            note = "Only embedding and head can be trained in full beside LoRA by name."
-            ledger.none("modules_to_save", name, note)
-        else:
-            note = "Trained in full, as there. Where the two are tied, set both alike."
-            ledger.write("modules_to_save", name, f"tuning.{tower}", "full", "carried", note)
-
-
 def _carry_training(ledger: Ledger, kind: str) -> None:
     batch = ledger.given.get("per_device_train_batch_size")
     batch = 1 if batch is None else ledger.convert("per_device_train_batch_size", batch, as_int)
@@ -271,12 +204,7 @@ def _carry_training(ledger: Ledger, kind: str) -> None:
     is_given = ledger.given.get("gradient_accumulation_steps") is not None
     _carry_dtype(ledger)
     carry_training(ledger, defaults, "")
-    ledger.carry_all(
-        {
-            "aligner_lr": Rule("training.projector_learning_rate", as_float),
-            "vit_lr": Rule("training.vision_learning_rate", as_float),
-        }
-    )
+    carry_rates(ledger)
     processes = ledger.take("NPROC_PER_NODE")
     if is_given:
         say_processes(ledger, "NPROC_PER_NODE", processes)

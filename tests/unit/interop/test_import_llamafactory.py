@@ -138,12 +138,6 @@ def test_towers(folder: Path, keys: dict[str, Any], towers: tuple[str, ...]) -> 
     assert tuple(tuning[name] for name in names) == towers
 
 
-def test_named_lora_modules_give_way_to_towers(folder: Path) -> None:
-    said = row(imported(folder, lora_target="q_proj,v_proj"), "lora_target")
-    assert said.verdict == "differs"
-    assert said.value == ["q_proj", "v_proj"]
-
-
 def test_max_samples_is_a_bound_and_repeats_nothing(folder: Path) -> None:
     result = imported(folder, dataset="demo,large", max_samples=5)
     assert result.values["data"]["train"] == [

@@ -83,11 +83,10 @@ def test_a_script_with_variables_in_one_long_text(folder: Path) -> None:
     assert data["max_length"] == 8192
     assert data["images"]["max_pixels"] == 50176
     assert training["learning_rate"] == 2e-7
-    assert training["projector_learning_rate"] == 1e-5
     assert training["precision"] == "bf16"
     assert result.values["tuning"] == {
         "language": "full",
-        "projector": "full",
+        "projector": {"mode": "full", "learning_rate": 1e-5},
         "vision": "freeze",
         "embeddings": "full",
         "head": "full",
@@ -107,7 +106,12 @@ def test_their_defaults_that_are_not_ours_are_written(folder: Path) -> None:
         "language": "lora",
         "projector": "freeze",
         "vision": "freeze",
-        "lora": {"rank": 64, "alpha": 128, "dropout": 0.05},
+        "lora": {
+            "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+            "rank": 64,
+            "alpha": 128,
+            "dropout": 0.05,
+        },
     }
     assert result.values["training"] == {
         "learning_rate": 5e-5,

@@ -80,11 +80,9 @@ def test_a_script_with_continuations_comments_and_an_environment(folder: Path) -
     assert data["videos"]["max_frames"] == 16
     assert data["max_length"] == 4096
     assert "fit" not in data
-    assert result.values["tuning"]["vision"] == "lora"
-    assert result.values["tuning"]["projector"] == "lora"
+    assert result.values["tuning"]["vision"] == {"mode": "lora", "learning_rate": 1e-6}
+    assert result.values["tuning"]["projector"] == {"mode": "lora", "learning_rate": 1e-5}
     assert training["learning_rate"] == 2e-5
-    assert training["vision_learning_rate"] == 1e-6
-    assert training["projector_learning_rate"] == 1e-5
     assert training["precision"] == "bf16"
     assert result.values["output"] == "out 2e-5"
     assert row(result, "truncation_strategy").verdict == "differs"
@@ -164,12 +162,14 @@ def test_processes_that_read_the_data(folder: Path) -> None:
 
 def test_every_key_has_a_row(folder: Path) -> None:
     result = script(
-        folder, f"{LEAST} --deepspeed zero2 --packing true --novel 1 --target_modules q"
+        folder,
+        f"{LEAST} --deepspeed zero2 --packing true --novel 1 --target_modules q --lora_bias all",
     )
     assert row(result, "deepspeed").verdict == "none"
     assert row(result, "packing").verdict == "none"
     assert "does not know" in row(result, "novel").note
-    assert row(result, "target_modules").verdict == "differs"
+    assert row(result, "target_modules").result == ["q"]
+    assert row(result, "lora_bias").verdict == "none"
     assert row(result, "adam_beta2").note.startswith("their default")
 
 
@@ -192,7 +192,7 @@ def test_the_run_yaml_loads(folder: Path) -> None:
         ("swift sft --dataset data/own.jsonl", ("model", "missing")),
         ("swift sft --model a/b", ("dataset", "no data set")),
         ("swift sft --model a/b --dataset ms::c/d", ("dataset", "ms::ID")),
-        (f"{LEAST} --tuner_type adalora", ("tuner_type", "adalora", "lora and full")),
+        (f"{LEAST} --tuner_type adalora", ("tuner_type", "adalora", "lora, full and lora_llm")),
         (f"{LEAST} --max_length none", ("max_length", "'none'")),
         (f"{LEAST}#few", ("dataset", "'few'")),
         ("swift sft --model $M --dataset data/own.jsonl", ("model", "'$M'", "not set")),
