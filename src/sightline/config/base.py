@@ -37,11 +37,12 @@ class Section(BaseModel):
             return given
         annotation = cls.model_fields[info.field_name].annotation
         accepted = {annotation, *get_args(annotation)}
+        in_quotes = _is_number_in_quotes(given) and str not in accepted
         if bool in accepted and not isinstance(given, bool):
             raise PydanticKnownError("bool_type")
-        if float in accepted and (isinstance(given, bool) or _is_number_in_quotes(given)):
+        if float in accepted and (isinstance(given, bool) or in_quotes):
             raise PydanticKnownError("float_type")
-        if int in accepted and (isinstance(given, bool) or _is_number_in_quotes(given)):
+        if int in accepted and (isinstance(given, bool) or in_quotes):
             raise PydanticKnownError("int_type")
         return given
 

@@ -52,23 +52,34 @@ def explain() -> list[Row]:
     """Every key of the configuration, in its order; keys of a section that comes again once."""
     shown: dict[type[BaseModel], str] = {}
     rows: list[Row] = []
-    repeated: list[str] = []
-    for name, field in fields().items():
-        if name.startswith(tuple(repeated)):
-            continue
+    for name, field in _without_repetition().items():
         section = section_of(field.annotation)
         if section is None:
             rows.append(_row(name, field, type_name(field.annotation)))
-            continue
-        is_list = get_origin(field.annotation) is list
-        if section in shown:
-            repeated.append(f"{name}{'[]' if is_list else ''}.")
+        elif section in shown:
             rows.append(_row(name, field, f"as {shown[section]}"))
         else:
             shown[section] = name
-            if TowerSettings in (section, field.annotation):
+            if section is TowerSettings:
                 rows.append(_row(name, field, f"{type_name(Mode)} | mapping"))
     return rows
+
+
+def _without_repetition() -> dict[str, FieldInfo]:
+    """Keys and sections; of a section that comes again only its name."""
+    seen: set[type[BaseModel]] = set()
+    left_out: list[str] = []
+    found: dict[str, FieldInfo] = {}
+    for name, field in fields().items():
+        if name.startswith(tuple(left_out)):
+            continue
+        found[name] = field
+        section = section_of(field.annotation)
+        if section in seen:
+            left_out += [f"{name}.", f"{name}[]."]
+        elif section is not None:
+            seen.add(section)
+    return found
 
 
 def _row(name: str, field: FieldInfo, type_: str) -> Row:
@@ -87,8 +98,8 @@ def example_yaml() -> str:
 
 
 def key_names() -> list[str]:
-    """Dotted names of all keys and sections, for suggestions."""
-    return [name.replace("[]", "") for name in fields()]
+    """Dotted names of keys and sections, for suggestions; of a repeated section its name alone."""
+    return [name.replace("[]", "") for name in _without_repetition()]
 
 
 def fields() -> dict[str, FieldInfo]:

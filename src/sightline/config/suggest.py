@@ -21,7 +21,7 @@ def suggestion(name: str) -> str:
     """What to do about a key that does not exist: the nearest keys, or where all are listed.
 
     >>> suggestion("learning_rate")
-    'Did you mean `training.learning_rate`?'
+    'Did you mean `training.learning_rate` or `tuning.language.learning_rate`?'
     >>> suggestion("training.learning_rat")
     'Did you mean `training.learning_rate`?'
     """
@@ -47,7 +47,7 @@ def _nearest(wanted: str) -> list[str]:
     last = _last(wanted)
     same = [known for known in names if _last(known) == last]
     if same:
-        ranked = sorted(same, key=lambda known: _likeness(wanted, known), reverse=True)
+        ranked = sorted(same, key=lambda known: (known.count("."), -_likeness(wanted, known)))
         return ranked[:_MAX_SUGGESTIONS]
     beside = [known for known in names if _section(known) == _section(wanted)]
     return (

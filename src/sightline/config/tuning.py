@@ -29,7 +29,7 @@ _BLOCKS_HELP = 'write 3, "0-11", "24-", "last 8", "first 50%", or several with c
 class PartSettings(Section):
     """How a part of the model trains; what is null is as in the part around it."""
 
-    mode: Mode | None = key(None, "freeze, lora or full.")
+    mode: Mode | None = key(None, "Frozen, adapted by LoRA, or tuned in full.")
     rank: int | None = key(None, "Rank of LoRA's factors; null is tuning.lora.rank.", gt=0)
     alpha: int | None = key(None, "LoRA's alpha; null is tuning.lora.alpha.", gt=0)
     dropout: float | None = key(None, "LoRA's dropout; null is tuning.lora.dropout.", ge=0, lt=1)
@@ -84,6 +84,10 @@ class TowerSettings(PartSettings):
     def _one_word(
         cls, given: Any, handler: ModelWrapValidatorHandler[TowerSettings]
     ) -> TowerSettings:
+        if isinstance(given, bool | int | float | list):
+            raise ValueError(
+                f"{given!r} is given; write freeze, lora or full, or a mapping with mode"
+            )
         return handler({"mode": given} if isinstance(given, str) else given)
 
     @property
@@ -99,7 +103,9 @@ class LoraSettings(Section):
     alpha: int = key(32, "Scale; the update is multiplied by alpha / rank.", gt=0)
     dropout: float = key(0.0, "Share of inputs dropped before the factors.", ge=0, lt=1)
     dora: bool = key(False, "DoRA: direction by the factors, magnitude trained beside them.")
-    rslora: bool = key(False, "rsLoRA: the update is multiplied by alpha / sqrt(rank) instead.")
+    rslora: bool = key(
+        False, "Scale of rsLoRA: the update is multiplied by alpha / sqrt(rank) instead."
+    )
     target_modules: list[str] | str | None = key(
         None,
         "Of what is set to lora, only these layers: names as PEFT takes them, one regular "

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sightline.config import Row, RunConfig, explain, key_names
+from sightline.config import TOWER_NAMES, Row, RunConfig, explain, key_names
+from sightline.config.explain import fields, section_of
 
 FULL = RunConfig.model_validate(
     {
@@ -43,8 +44,25 @@ def _row(key: str) -> Row:
     return next(row for row in explain() if row.key == key)
 
 
+def _shown_once(keys: list[str]) -> list[str]:
+    """Keys of a section that comes a second time give way to the section's name."""
+    again = [f"tuning.{tower}" for tower in ("projector", "vision", "embeddings", "head")]
+    again += [f"tuning.stages[].{tower}" for tower in TOWER_NAMES] + ["data.eval"]
+    shown: dict[str, None] = {}
+    for key in keys:
+        inside = [one for one in again if key == one or key.startswith((f"{one}.", f"{one}[]."))]
+        shown[inside[0] if inside else key] = None
+    return list(shown)
+
+
 def test_the_rows_are_the_keys_of_a_configuration() -> None:
-    assert [row.key for row in explain()] == _leaves(FULL.model_dump())
+    keys = [row.key for row in explain()]
+    in_schema = [name for name, field in fields().items() if section_of(field.annotation) is None]
+    # The language tower stands for all towers: a word, or what stands below it.
+    in_schema.insert(in_schema.index("tuning.language.mode"), "tuning.language")
+    assert keys == _shown_once(in_schema)
+    dumped = _shown_once(_leaves(FULL.model_dump()))
+    assert set(dumped) - {"tuning.stages"} <= set(keys)
 
 
 def test_every_key_has_a_meaning_that_is_a_sentence() -> None:
@@ -75,11 +93,15 @@ def test_numbers_that_count_something_have_a_unit() -> None:
             "",
         ),
         ("data.train[].columns.messages", "text | null", "conversations", ""),
-        ("data.eval[].tags.role_tag", "text | null", "from", ""),
+        ("data.train[].tags.role_tag", "text | null", "from", ""),
+        ("data.eval", "as data.train", "[]", ""),
         ("data.max_length", "whole number | null", "null", "tokens"),
         ("data.images.max_pixels", "whole number | null", "null", "pixels an image"),
         ("data.videos.fps", "number | null", "2", "1/s"),
-        ("tuning.projector", "freeze | lora | full", "full", ""),
+        ("tuning.language", "freeze | lora | full | mapping", "lora", ""),
+        ("tuning.language.rank", "whole number | null", "null", ""),
+        ("tuning.projector", "as tuning.language", "full", ""),
+        ("tuning.stages[].vision", "as tuning.language", "null", ""),
         ("tuning.lora.alpha", "whole number", "32", ""),
         ("training.learning_rate", "number", "0.0001", ""),
         ("training.gradient_checkpointing", "true | false", "true", ""),

@@ -89,7 +89,7 @@ def test_the_example_is_the_smallest_useful_file(config_file: Callable[[str], Pa
     config = load_config(path)
     assert config.model == "Qwen/Qwen2.5-VL-3B-Instruct"
     assert config.data.train[0].path == str(path.parent / "train.jsonl")
-    assert (config.tuning.language, config.tuning.projector) == ("lora", "full")
+    assert (config.tuning.language.mode, config.tuning.projector.mode) == ("lora", "full")
     assert (config.training.epochs, config.training.learning_rate) == (3.0, 1e-4)
     assert config.output == "runs/first"
 

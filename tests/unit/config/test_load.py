@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from sightline.config import Columns, LoraSettings, RunConfig, Tags, dump_config, load_config
+from sightline.config import (
+    TOWER_NAMES,
+    Columns,
+    LoraSettings,
+    RunConfig,
+    Tags,
+    dump_config,
+    load_config,
+)
 from sightline.errors import ConfigError
 
 HEAD = "model: org/name\noutput: runs/one\ndata: {train: a.jsonl}\n"
@@ -34,12 +42,14 @@ def test_a_short_configuration_has_the_defaults(tmp_path: Path) -> None:
     assert config.data.eval == []
     assert config.data.max_length is None
     assert (config.data.videos.fps, config.data.videos.max_frames) == (2.0, 768)
-    assert (config.tuning.language, config.tuning.projector) == ("lora", "full")
-    assert (config.tuning.vision, config.tuning.embeddings, config.tuning.head) == (
-        "freeze",
-        "freeze",
-        "freeze",
-    )
+    modes = {tower: config.tuning.in_stage(tower, None).mode for tower in TOWER_NAMES}
+    assert modes == {
+        "vision": "freeze",
+        "projector": "full",
+        "language": "lora",
+        "embeddings": "freeze",
+        "head": "freeze",
+    }
     assert config.tuning.lora == LoraSettings(rank=16, alpha=32, dropout=0.0)
     assert config.training.learning_rate == 0.0001
     assert config.training.gradient_accumulation == 8
@@ -48,10 +58,10 @@ def test_a_short_configuration_has_the_defaults(tmp_path: Path) -> None:
 
 
 def test_a_number_with_an_exponent_is_a_number(tmp_path: Path) -> None:
-    text = HEAD + "training: {learning_rate: 1e-4, vision_learning_rate: 2E-6}\n"
+    text = HEAD + "training: {learning_rate: 1e-4}\ntuning: {vision: {learning_rate: 2E-6}}\n"
     config = load_config(_written(tmp_path, text), ["training.weight_decay=5e-2"])
     assert config.training.learning_rate == 0.0001
-    assert config.training.vision_learning_rate == 0.000002
+    assert config.tuning.vision.learning_rate == 0.000002
     assert config.training.weight_decay == 0.05
 
 
@@ -268,7 +278,7 @@ def test_equal_limits_and_an_evaluated_run_are_no_contradiction(tmp_path: Path) 
     )
     config = load_config(_written(tmp_path, text))
     assert config.data.images.min_pixels == config.data.images.max_pixels == 1000
-    assert config.tuning.head == "full"
+    assert config.tuning.head.mode == "full"
 
 
 # Paths.
@@ -347,7 +357,11 @@ def test_a_dumped_configuration_loads_back_equal(tmp_path: Path) -> None:
         "  train: [{path: 数据.json, tags: {role_tag: role}, columns: {system: null}}, b.jsonl]\n"
         "  eval: c.jsonl\n"
         "  images: {max_pixels: 50176}\n"
-        "tuning: {vision: lora, lora: {rank: 4, dropout: 0.1}}\n"
+        "tuning:\n"
+        "  vision: lora\n"
+        "  language: {rank: 8, parts: [{blocks: last 50%, kind: mlp, mode: full}]}\n"
+        "  lora: {rank: 4, dropout: 0.1, target_modules: [q_proj]}\n"
+        "  stages: [{until: 30%, vision: freeze}, {until: plateau, head: full}, {name: all}]\n"
         "training: {learning_rate: 1e-5, eval_every: 7, report_to: [wandb]}\n"
         "verify: {answers: memorised, logits_tolerance: 2e-3}\n"
     )
@@ -365,4 +379,4 @@ def test_a_dump_names_every_section_in_order(tmp_path: Path) -> None:
     lines = dump_config(load_config(_written(tmp_path, HEAD))).splitlines()
     sections = [line.split(":")[0] for line in lines if not line.startswith((" ", "-"))]
     assert sections == list(RunConfig.model_fields)
-    assert sections == ["model", "data", "tuning", "training", "verify", "output"]
+    assert sections == ["model", "data", "tuning", "training", "export", "verify", "output"]

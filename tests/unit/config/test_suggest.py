@@ -12,10 +12,9 @@ NONE = "`sightline config --explain` lists all keys."
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
-        ("learning_rate", "training.learning_rate"),
         ("training.learning_rat", "training.learning_rate"),
         ("training.lora", "tuning.lora"),
-        ("tuning.rank", "tuning.lora.rank"),
+        ("training.vision_learning_rate", "tuning.vision.learning_rate"),
         ("ouput", "output"),
         ("data.trian", "data.train"),
         ("data.image", "data.images"),
@@ -33,6 +32,15 @@ def test_the_key_that_was_meant(written: str, meant: str) -> None:
 )
 def test_a_key_of_a_tool_with_one_flat_list(written: str, meant: str) -> None:
     assert suggestion(written) == f"Did you mean `{meant}`?"
+
+
+def test_the_nearer_of_two_sections_is_named_first() -> None:
+    assert suggestion("learning_rate") == (
+        "Did you mean `training.learning_rate` or `tuning.language.learning_rate`?"
+    )
+    assert suggestion("tuning.rank") == (
+        "Did you mean `tuning.lora.rank` or `tuning.language.rank`?"
+    )
 
 
 def test_a_key_of_two_sections_names_both() -> None:
