@@ -135,6 +135,24 @@ def test_layers_are_frozen_and_trained_by_their_names(
         assert {module.place.kind for module in found} == {"mlp"}
 
 
+def test_what_is_trained_again_comes_after_what_is_frozen(folder: Path, tiny_folder) -> None:
+    model = tiny_folder("qwen3_vl")
+    flags = "--train_type full --freeze_vit false --freeze_parameters"
+    again, _ = resolved(
+        folder,
+        model,
+        f"{flags} model.language_model.layers.0. --trainable_parameters model.language_model",
+    )
+    language = {m.place.number for m in again.modules if m.place.tower == "language"}
+    full = [m for m in again.modules if m.mode == "full"]
+    assert {m.place.number for m in full if m.place.tower == "language"} == language
+    share, _ = resolved(folder, model, f"{flags}_ratio 0.34")
+    assert set(trained(share)) == {"language", "head"}
+    deep = "model.visual.deepstack_merger_list"
+    some, _ = resolved(folder, model, f"{flags}_ratio 1 --trainable_parameters {deep}")
+    assert {m.place.kind for m in some.modules if m.mode == "full"} == {"deepstack"}
+
+
 def test_rates_stand_with_their_towers(folder: Path, tiny_folder) -> None:
     flags = "--freeze_vit false --freeze_aligner false --vit_lr 1e-6 --aligner_lr 2e-5"
     plan, result = resolved(folder, tiny_folder("qwen3_vl"), flags)
