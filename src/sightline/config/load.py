@@ -12,6 +12,7 @@ from sightline.config.faults import describe
 from sightline.config.read import Lines, dump_yaml, parse_value, read_yaml
 from sightline.config.schema import RunConfig
 from sightline.config.sources import Source
+from sightline.config.tuning import TOWER_NAMES
 from sightline.errors import ConfigError
 
 _TINY_PREFIX = "tiny:"
@@ -55,6 +56,8 @@ def _override(values: dict[str, Any], override: str, lines: Lines) -> None:
     for part in place[:-1]:
         # A section whose keys are all commented out is null in YAML.
         inner = {} if section.get(part) is None else section[part]
+        if place[0] == "tuning" and part in TOWER_NAMES and isinstance(inner, str):
+            inner = {"mode": inner}
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {override}: {part} is not a section with keys below it.")
         # A copy: two sections that share a YAML anchor are one object.

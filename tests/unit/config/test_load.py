@@ -380,3 +380,12 @@ def test_a_dump_names_every_section_in_order(tmp_path: Path) -> None:
     sections = [line.split(":")[0] for line in lines if not line.startswith((" ", "-"))]
     assert sections == list(RunConfig.model_fields)
     assert sections == ["model", "data", "tuning", "training", "export", "verify", "output"]
+
+
+def test_a_key_of_a_tower_that_is_one_word_is_set_beside_its_mode(tmp_path: Path) -> None:
+    file = _written(tmp_path, f"{HEAD}tuning: {{projector: lora, vision: full}}\n")
+    tuning = load_config(file, ["tuning.projector.learning_rate=3.0e-4"]).tuning
+    assert (tuning.projector.mode, tuning.projector.learning_rate) == ("lora", 3e-4)
+    assert tuning.vision.model_dump() == "full"
+    with pytest.raises(ConfigError, match="model is not a section"):
+        load_config(file, ["model.learning_rate=3.0e-4"])
