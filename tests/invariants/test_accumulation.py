@@ -6,12 +6,13 @@ import pytest
 import torch
 from transformers import Trainer
 
-from sightline.config import TrainingConfig
+from sightline.config import TrainingConfig, TuningConfig
 from sightline.data import Collator, ProcessorPixels, read_source
 from sightline.model import follow_engine, load_weights, open_checkpoint
 from sightline.preparation import make_encoder
 from sightline.training.arguments import training_arguments
 from sightline.training.trainer import SampleDataset, SightlineTrainer
+from sightline.tuning import apply_plan, resolve_plan
 
 NUM_SAMPLES = 4
 SPLITS = ((4, 1), (2, 2), (1, 4))
@@ -51,17 +52,16 @@ def _update(bench, tmp_path, split, trainer_class=SightlineTrainer) -> dict[str,
     model = follow_engine(
         load_weights(checkpoint.source, dtype=torch.float32), checkpoint.position_rule
     )
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in model.model.language_model.layers[0].parameters():
-        parameter.requires_grad_(True)
+    first_layer = {"mode": "freeze", "parts": [{"blocks": 0, "mode": "full"}]}
+    tuning = TuningConfig.model_validate({"language": first_layer, "projector": "freeze"})
+    plan = resolve_plan(model, checkpoint.family, tuning, training)
+    model = apply_plan(model, plan)
     before = {n: p.clone() for n, p in model.named_parameters() if p.requires_grad}
     arguments = training_arguments(training, directory=tmp_path, bf16=False, evaluates=False)
     arguments.optim = "sgd"
     arguments.save_strategy = "no"
-    own = {"family": checkpoint.family, "training": training}
     trainer = trainer_class(
-        **(own if trainer_class is SightlineTrainer else {}),
+        **({"plan": plan} if trainer_class is SightlineTrainer else {}),
         model=model,
         args=arguments,
         train_dataset=SampleDataset(samples),

@@ -137,9 +137,11 @@ class Stage(Section):
         'Where it ends: a step, a share of the run ("30%"), or plateau, when the validation loss '
         "does not fall any more. Null for the last stage, which ends with the run.",
     )
-    patience: int = key(2, "plateau: evaluations without an improvement.", unit="evaluations", gt=0)
+    patience: int = key(
+        2, "Evaluations without an improvement that end it, with plateau.", unit="evaluations", gt=0
+    )
     min_delta: float = key(
-        0.01, "plateau: share by which the loss has to fall to count as improved.", ge=0, lt=1
+        0.01, "Share by which the loss has to fall to count as improved, with plateau.", ge=0, lt=1
     )
     learning_rate_factor: float = key(1.0, "Multiplies all learning rates of this stage.", gt=0)
     vision: TowerSettings | None = key(None, "Null is tuning.vision.")

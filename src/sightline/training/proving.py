@@ -128,8 +128,13 @@ class ProofWatch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._num_moving in self._looks:
+        clock = self._ready().clock
+        assert clock is not None
+        is_due = self._num_moving in self._looks
+        if is_due:
             self._looks.remove(self._num_moving)
+        # A stage may be shorter than the first look.
+        if is_due or clock.index != self._stage:
             self._judge(state)
 
     def on_save(
@@ -142,6 +147,7 @@ class ProofWatch(TrainerCallback):
     ) -> None:
         trainer = self._ready()
         assert trainer.clock is not None
+        self._judge(state)
         begun = range(len(trainer.clock.entered))
         self.record["end"] = self._movement.measure(state.global_step, begun, None).record()
         self.record["entered"] = list(trainer.clock.entered)

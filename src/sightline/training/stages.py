@@ -63,7 +63,8 @@ class StageClock:
         while (border := border_of(self.stage, self.num_steps)) is not None and step >= border:
             if self.index == len(self._stages) - 1:
                 break
-            self._advance(step)
+            # Told late, as in a replay, a stage still ended where it ended.
+            self._advance(max(border, self.entered[-1]))
             began = True
         return began
 
