@@ -13,6 +13,7 @@ from rich.status import Status
 from sightline.cli.console import make_console, quiet_libraries, user_errors
 from sightline.config import load_config
 from sightline.records import RunDirectory
+from sightline.report.live import alarm_text
 from sightline.report.page import render_run
 from sightline.report.plots import plot_loss
 from sightline.report.terminal import plan_table
@@ -24,6 +25,7 @@ class TerminalObserver:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Status | None = None
+        self._live: Any = None
         self._stage = ""
         self._num_read = 0
 
@@ -66,14 +68,26 @@ class TerminalObserver:
         self.close()
         self._console.print(plan_table(record))
 
+    def stage_began(self, number: int, stage: Any, step: int) -> None:
+        """Another stage of the plan begins."""
+        self._console.print(f"stage {number} ({stage.name}) begins after step {step}")
+
+    def alarm(self, alarm: Any) -> None:
+        """Something in the run should be looked at."""
+        self._console.print(alarm_text(alarm.record()))
+
     def trainer_callbacks(self) -> list[Any]:
         """Callbacks for the Trainer."""
-        from sightline.training import ProgressBar
+        # It imports transformers, which takes seconds.
+        from sightline.cli.live import LiveView
 
-        return [ProgressBar(self._console)]
+        self._live = LiveView(self._console)
+        return [self._live]
 
     def close(self) -> None:
-        """Take the spinner away."""
+        """Take away what moves."""
+        if self._live is not None:
+            self._live.close()
         if self._status is not None:
             self._status.stop()
             self._status = None

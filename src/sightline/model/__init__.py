@@ -1,5 +1,6 @@
 """Checkpoints: opening, loading, running and saving them. The only user of ``Auto*``."""
 
+from sightline.model.adapter import base_record, load_adapter, open_adapter
 from sightline.model.checkpoint import (
     Architecture,
     Checkpoint,
@@ -23,22 +24,26 @@ from sightline.model.raw_pixels import (
     take_raw_pixels,
 )
 from sightline.model.reference import ReferenceFamily, reference_family
-from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
+from sightline.model.tiny import TINY_FAMILIES, is_tiny, make_tiny_model
 
 __all__ = [
     "TINY_FAMILIES",
     "Architecture",
     "Checkpoint",
     "ReferenceFamily",
+    "base_record",
     "choose_dtype",
     "differing",
     "fingerprint",
     "fingerprints",
     "follow_engine",
+    "is_tiny",
+    "load_adapter",
     "load_weights",
     "make_tiny_model",
     "merge",
     "normalised_patches",
+    "open_adapter",
     "open_architecture",
     "open_checkpoint",
     "patch_features",

@@ -29,7 +29,9 @@ class RunDirectory:
         self.ledger = path / "ledger.jsonl"
         self.quarantine = path / "quarantine.jsonl"
         self.plan = path / "plan.json"
+        self.proof = path / "proof.json"
         self.metrics = path / "metrics.jsonl"
+        self.alarms = path / "alarms.jsonl"
         self.loss_plot = path / "loss.png"
         self.checkpoints = path / "checkpoints"
         self.adapter = path / "adapter"
@@ -138,16 +140,21 @@ class RunDirectory:
         """The lines of ``metrics.jsonl``."""
         return read_jsonl(self.metrics)
 
+    def read_alarms(self) -> list[dict[str, Any]]:
+        """The lines of ``alarms.jsonl``; none where nothing was wrong."""
+        return read_jsonl(self.alarms)
+
     def _is_finished(self) -> bool:
         if self.merged.exists() or self.adapter.exists():
             return True
         return self.read_state()["state"] != "training"
 
     def forget_steps_after(self, step: int) -> None:
-        """Drop metrics of steps that will be trained again when a run is resumed."""
-        kept = [entry for entry in self.read_metrics() if entry["step"] <= step]
-        lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept]
-        write_text(self.metrics, "".join(lines))
+        """Drop metrics and alarms of steps that will be trained again when a run is resumed."""
+        for path in (self.metrics, self.alarms):
+            kept = [entry for entry in read_jsonl(path) if entry["step"] <= step]
+            lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept]
+            write_text(path, "".join(lines))
 
     def _new_state(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,6 @@
 """Training: the Trainer with an exact loss, from configuration to exported model."""
 
-from sightline.training.callbacks import ProgressBar
+from sightline.training.alarms import Alarm
 from sightline.training.run import Observer, TrainingResult, train
 
-__all__ = ["Observer", "ProgressBar", "TrainingResult", "train"]
+__all__ = ["Alarm", "Observer", "TrainingResult", "train"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -11,7 +12,7 @@ from sightline.config import TrainingConfig
 
 
 def training_arguments(
-    training: TrainingConfig, *, directory: Path, bf16: bool, evaluates: bool
+    training: TrainingConfig, *, directory: Path, bf16: bool, evaluates: bool, **others: Any
 ) -> TrainingArguments:
     """Arguments of the Trainer for a run.
 
@@ -20,6 +21,7 @@ def training_arguments(
         directory: Where checkpoints go.
         bf16: Whether forward and backward run in bf16 autocast.
         evaluates: Whether there is evaluation data.
+        **others: Further arguments, such as those of a launcher.
     """
     by_epoch = training.save_every is None
     eval_by_epoch = training.eval_every is None
@@ -45,6 +47,8 @@ def training_arguments(
         logging_strategy="steps",
         logging_steps=training.log_every,
         logging_first_step=True,
+        # By default a loss that is NaN is logged as the mean of those before it.
+        logging_nan_inf_filter=False,
         save_strategy="epoch" if by_epoch else "steps",
         save_steps=training.save_every if training.save_every is not None else 500,
         save_total_limit=training.save_total_limit,
@@ -58,6 +62,10 @@ def training_arguments(
         remove_unused_columns=False,
         disable_tqdm=True,
         average_tokens_across_devices=True,
+        # Later stages train what an earlier one does not, and a text-only batch reaches no tower
+        # of vision.
+        ddp_find_unused_parameters=True,
+        **others,
     )
     # Several devices are used through one process each; DataParallel would split position ids
     # along the wrong dimension.

@@ -21,6 +21,7 @@ from sightline.model import (
     choose_dtype,
     fingerprints,
     follow_engine,
+    is_tiny,
     load_weights,
     merge,
     open_checkpoint,
@@ -40,8 +41,8 @@ from sightline.records import (
     write_json,
     write_text,
 )
+from sightline.training.alarms import Alarm
 from sightline.training.arguments import training_arguments
-from sightline.training.callbacks import MetricsWriter
 from sightline.training.movement import MovementWatch
 from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
 from sightline.training.probing import choose_probes, record_probes
@@ -50,7 +51,7 @@ from sightline.training.proving import ProofWatch
 from sightline.training.stages import num_steps_of, refuse_empty_stages, schedule_record
 from sightline.training.trainer import SampleDataset, SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
-from sightline.training.watching.start import watch_weights
+from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
 from sightline.tuning import (
     PlannedStage,
     TuningPlan,
@@ -79,6 +80,9 @@ class Observer(Protocol):
 
     def samples_read(self, count: int) -> None:
         """So many more samples are known."""
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Something in the run should be looked at."""
 
     def trainer_callbacks(self) -> list[Any]:
         """Callbacks for the Trainer, for a progress bar."""
@@ -178,8 +182,9 @@ class _Run:
             follow_engine(model, self._checkpoint.position_rule, check_given=False), plan
         )
         refuse_unlike_plan(model, plan, family)
-        self._write_plan(model)
+        totals = self._write_plan(model)
         change = watch_weights(model, plan, family)
+        watch = self._watch(model, change, totals)
         self._proof = ProofWatch(
             self._run,
             plan,
@@ -188,7 +193,7 @@ class _Run:
             proof_samples(self._data.train.samples),
             resumed=resume,
         )
-        trainer = self._trainer(model)
+        trainer = self._trainer(model, watch)
         newest = self._last_checkpoint() if resume else None
         if newest is not None:
             self._run.forget_steps_after(int(newest.rpartition("-")[2]))
@@ -233,11 +238,31 @@ class _Run:
             if not name.startswith(moving)
         )
 
-    def _write_plan(self, model: torch.nn.Module) -> None:
+    def _watch(self, model: Any, change: WeightChange, totals: dict[str, int]) -> RunWatch:
+        config = self._checkpoint.config
+        facts = facts_of(
+            self._plan,
+            totals,
+            vocabulary=int(config.text_config.vocab_size),
+            is_random=is_tiny(config),
+        )
+        return watch_run(
+            run=self._run,
+            model=model,
+            plan=self._plan,
+            family=self._checkpoint.family,
+            change=change,
+            facts=facts,
+            tell=self._observer.alarm,
+        )
+
+    def _write_plan(self, model: torch.nn.Module) -> dict[str, int]:
+        """Write ``plan.json``; returns its totals."""
         rows = plan_rows(model, self._plan, self._checkpoint.family)
         record = plan_record(rows, self._plan) | {"schedule": self._schedule()}
         write_json(self._run.plan, record)
         self._observer.planned(record)
+        return record["totals"]
 
     def _schedule(self) -> dict[str, Any]:
         training = self._config.training
@@ -269,17 +294,17 @@ class _Run:
             padding_side=padding_side,
         )
 
-    def _trainer(self, model: Any) -> SightlineTrainer:
+    def _trainer(self, model: Any, watch: RunWatch) -> SightlineTrainer:
         stages = StageWatch(self._observer.stage_began)
         trainer = SightlineTrainer(
             plan=self._plan,
+            watch=watch,
             model=model,
             args=self._arguments(),
             train_dataset=SampleDataset(self._data.train.samples),
             eval_dataset=SampleDataset(self._data.eval.samples) if self._data.eval else None,
             data_collator=self._collator(),
             callbacks=[
-                MetricsWriter(self._run.metrics),
                 stages,
                 self._proof,
                 *self._observer.trainer_callbacks(),

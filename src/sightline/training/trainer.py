@@ -9,6 +9,7 @@ What is changed, and why:
 - Parameters are grouped by what the plan says of their rates, so that every part may have its own,
   in every stage. All that trains in any stage is with the optimizer from the start: AdamW passes
   over what has no gradient, so what joins later gets a fresh state and what goes on keeps its own.
+- Every micro-batch, its loss and what is logged pass through the watch of the run, if it has one.
 - Checkpoints of a model that trains in full keep the names that its weights have in memory.
   ``save_pretrained`` writes those of Qwen2-VL and Qwen2.5-VL under older names, which the Trainer
   does not know when it resumes: it went on from the base weights with a warning. What does not fit
@@ -17,7 +18,7 @@ What is changed, and why:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from sightline.data import EncodedSample
 from sightline.errors import RunError
 from sightline.training.loss import model_loss
 from sightline.training.stages import Evaluation, RateCourse, StageClock
+from sightline.training.watching import RunWatch
 from sightline.tuning import TuningPlan, enter_stage, owner_of, trained_parameters
 
 
@@ -85,11 +87,19 @@ class SightlineTrainer(Trainer):
     Args:
         model: The planned model.
         plan: Its plan, for the towers and their learning rates.
+        watch: Watches the run; None where nobody does.
         **trainer: Arguments of `transformers.Trainer`.
     """
 
-    def __init__(self, *, model: nn.Module, plan: TuningPlan, **trainer: Any) -> None:
+    def __init__(
+        self, *, model: nn.Module, plan: TuningPlan, watch: RunWatch | None = None, **trainer: Any
+    ) -> None:
+        if watch is not None:
+            # First of ours: what is not finite ends the run before anyone else looks at it.
+            trainer["callbacks"] = [watch, *trainer.get("callbacks", ())]
+            watch.attach(self._loss_again, lambda: self.stage_number)
         super().__init__(model=model, **trainer)
+        self._watch = watch
         self._planned = model
         self._plan = plan
         self.clock: StageClock | None = None
@@ -109,6 +119,29 @@ class SightlineTrainer(Trainer):
             # DDP averages gradients over ranks; the count is already global.
             loss = loss * self.accelerator.num_processes
         return (loss, {}) if return_outputs else loss
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """One micro-batch forward and back, watched. Overrides the Trainer's."""
+        if self._watch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        self._watch.saw(inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._watch.check_loss(loss)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Tell trackers and callbacks what is watched, too. Overrides the Trainer's."""
+        super().log(logs if self._watch is None else self._watch.fill(logs), start_time)
+
+    def _loss_again(self, batch: Mapping[str, Any], num_tokens: Any) -> torch.Tensor:
+        inputs: Any = self._prepare_inputs(dict(batch))
+        with self.compute_loss_context_manager():
+            return self.compute_loss(self._planned, inputs, num_items_in_batch=num_tokens)
 
     @property
     def planned(self) -> nn.Module:
@@ -157,6 +190,9 @@ class SightlineTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one group of parameters a tower and decay kind."""
+        # What DDP does not see train when it wraps the model, it never reduces: its gradients would
+        # stay those of one process. The stage itself is entered when training begins.
+        enter_stage(self._planned, self._plan, None)
         if self.optimizer is None:
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = optimizer_class(self._groups(), **settings)

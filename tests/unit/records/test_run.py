@@ -49,6 +49,8 @@ def test_files_have_their_names(tmp_path: Path) -> None:
         "probe_media": "probe-media",
         "plan": "plan.json",
         "metrics": "metrics.jsonl",
+        "alarms": "alarms.jsonl",
+        "proof": "proof.json",
         "loss_plot": "loss.png",
         "checkpoints": "checkpoints",
         "adapter": "adapter",

@@ -16,9 +16,15 @@ from transformers import (
 INIT_STD = 0.3
 HIDDEN = 64
 NUM_HEADS = 4
+TINY_MARK = "sightline_tiny"
 VOCABULARY_MULTIPLE = 64
 # Pairs of rotary dimensions for t, h and w: half of a head.
 MROPE_SECTION = (2, 3, 3)
+
+
+def is_tiny(config: PretrainedConfig) -> bool:
+    """Whether a model was made here, with random weights. Training and export keep the mark."""
+    return bool(config.to_dict().get(TINY_MARK, False))
 
 
 def qwen2_vl_config(tokenizer: PreTrainedTokenizerBase, *, tied: bool) -> PretrainedConfig:
@@ -115,4 +121,10 @@ def _outer(tokenizer: PreTrainedTokenizerBase, *, tied: bool) -> dict[str, Any]:
         "vision_end_token_id": "<|vision_end|>",
     }
     ids = {field: tokenizer.convert_tokens_to_ids(token) for field, token in tokens.items()}
-    return {**ids, "tie_word_embeddings": tied, "initializer_range": INIT_STD}
+    return {
+        **ids,
+        "tie_word_embeddings": tied,
+        "initializer_range": INIT_STD,
+        # Random weights begin at the loss of guessing, which is a fault of pre-trained ones.
+        TINY_MARK: True,
+    }

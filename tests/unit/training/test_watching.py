@@ -1,0 +1,451 @@
+"""What is watched while a run trains, on a small model of three towers under the real Trainer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from sightline.records import RunDirectory
+from sightline.training.alarms import Alarm, RunFacts
+from sightline.training.watching import RunWatch, Throughput, WeightChange
+from sightline.training.watching.weight_change import SAMPLED_VALUES
+from sightline.tuning import Place
+
+RANK, ALPHA = 4, 8
+
+
+class Towers(nn.Module):
+    """A number from a vision layer, a projector and an embedding, and what it should be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vision = nn.Linear(6, 8)
+        self.projector = nn.Linear(8, 8)
+        self.language = nn.Linear(8, 8)
+
+    def forward(self, pixels: torch.Tensor, **batch: torch.Tensor) -> torch.Tensor:
+        hidden = self.projector(torch.tanh(self.vision(pixels)))
+        return self.language(torch.tanh(hidden)).sum(dim=-1)
+
+
+class WatchedTrainer(Trainer):
+    """The calls that `RunWatch` asks for, as the trainer of a run makes them."""
+
+    watch: RunWatch
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        return (model(**inputs) - inputs["wanted"]).square().mean()
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        self.watch.saw(inputs, num_items_in_batch)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.watch.check_loss(loss)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(self.watch.fill(logs), start_time)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {"params": list(self.model.vision.parameters()), "lr": 1e-2, "tower": "vision"},
+                    {"params": list(self.model.projector.parameters()), "tower": "projector"},
+                    {"params": list(self.model.language.parameters()), "tower": "language"},
+                ],
+                lr=1e-3,
+            )
+        return self.optimizer
+
+
+class Recorder(TrainerCallback):
+    """What a tracker is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kw: Any) -> None:
+        self.told.append(dict(logs))
+
+
+def _samples(count: int = 8) -> list[dict[str, torch.Tensor]]:
+    """Rows of 5 tokens, 3 of them supervised and one of those in the first column; a picture."""
+    return [
+        {
+            "pixels": torch.sin(torch.arange(6.0) + index),
+            "wanted": torch.tensor(float(index % 3)),
+            "attention_mask": torch.tensor([1, 1, 1, 1, 0]),
+            "labels": torch.tensor([5, -100, 6, 7, -100]),
+            "image_grid_thw": torch.tensor([1, 2, 2]),
+        }
+        for index in range(count)
+    ]
+
+
+FACTS = RunFacts(
+    vocabulary=1000,
+    is_random=True,
+    towers=(frozenset({"vision", "projector", "language"}),),
+    trainable_share=1.0,
+    learning_rate=1e-2,
+)
+
+
+def _place(name: str) -> Place:
+    return Place(name.partition(".")[0], "all", "mlp")  # type: ignore[arg-type]
+
+
+def _trainer(
+    folder: Path,
+    *,
+    samples: list[dict[str, torch.Tensor]] | None = None,
+    stage: Callable[[], int] = lambda: 1,
+    tell: Callable[[Alarm], None] = lambda alarm: None,
+    **arguments: Any,
+) -> WatchedTrainer:
+    torch.manual_seed(0)
+    model = Towers()
+    settings: dict[str, Any] = {
+        "output_dir": str(folder / "checkpoints"),
+        "max_steps": 4,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "max_grad_norm": 1e-3,
+        "lr_scheduler_type": "linear",
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "save_strategy": "no",
+    } | arguments
+    trainer = WatchedTrainer(
+        model=model,
+        args=TrainingArguments(**settings),
+        train_dataset=samples or _samples(),  # type: ignore[arg-type]
+        eval_dataset=None,
+    )
+    parameters = list(model.named_parameters())
+    towers: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in parameters:
+        towers.setdefault(name.partition(".")[0], []).append(parameter)
+    trainer.watch = RunWatch(
+        run=RunDirectory.create(folder / "run"),
+        model=model,
+        towers=towers,
+        change=WeightChange(model, parameters, _place),
+        facts=FACTS,
+        tell=tell,
+    )
+    trainer.watch.attach(lambda batch, num_tokens: trainer.compute_loss(model, batch), stage)
+    trainer.add_callback(trainer.watch)
+    return trainer
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return RunDirectory(folder / "run").read_metrics()
+
+
+def test_a_line_says_everything_by_tower(tmp_path: Path) -> None:
+    _trainer(tmp_path).train()
+    lines = _lines(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    for line in lines:
+        assert set(line["grad_norm_by_tower"]) == {"vision", "projector", "language"}
+        # Norms before clipping, which brings their sum to a thousandth here.
+        total = math.hypot(*line["grad_norm_by_tower"].values())
+        assert total == pytest.approx(line["grad_norm"], rel=1e-5)
+        assert total > 0.01
+        assert line["stage"] == 1
+        assert line["supervised_tokens"] == 8
+        assert line["media"] == 4
+        assert line["tokens_per_second"] == pytest.approx(4 * line["images_per_second"])
+        assert line["memory_mib"] > 10
+
+
+def test_norms_of_towers_are_those_of_their_gradients(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    alone = Towers()
+    for batch in (_samples()[:2], _samples()[2:4]):
+        joined = {key: torch.stack([row[key] for row in batch]) for key in batch[0]}
+        ((alone(**joined) - joined["wanted"]).square().mean()).backward()
+    wanted = {
+        name: math.hypot(*(float(one.grad.norm()) for one in module.parameters()))
+        for name, module in alone.named_children()
+    }
+    trainer = _trainer(tmp_path, max_steps=1, train_sampling_strategy="sequential")
+    trainer.train()
+    assert _lines(tmp_path)[0]["grad_norm_by_tower"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_rates_are_those_that_the_step_used(tmp_path: Path) -> None:
+    _trainer(tmp_path).train()
+    lines = _lines(tmp_path)
+    assert [line["learning_rate_by_tower"]["language"] for line in lines] == pytest.approx(
+        [1e-3, 7.5e-4, 5e-4, 2.5e-4]
+    )
+    assert [line["learning_rate"] for line in lines] == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3])
+
+
+def test_a_frozen_tower_has_neither_norm_nor_rate(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path)
+    trainer.model.vision.requires_grad_(False)
+    trainer.train()
+    last = _lines(tmp_path)[-1]
+    assert set(last["grad_norm_by_tower"]) == {"projector", "language"}
+    assert set(last["learning_rate_by_tower"]) == {"projector", "language"}
+    assert last["learning_rate"] == pytest.approx(2.5e-4)
+    assert last["weight_change_by_tower"]["vision"] == 0.0
+    assert last["weight_change_by_tower"]["language"] > 0
+
+
+def test_a_tower_without_a_gradient_has_the_norm_zero(tmp_path: Path) -> None:
+    told: list[Alarm] = []
+    trainer = _trainer(tmp_path, tell=told.append)
+    projector = trainer.model.projector
+    projector.register_forward_pre_hook(lambda module, inputs: inputs[0].detach())
+    trainer.train()
+    assert [line["grad_norm_by_tower"]["vision"] for line in _lines(tmp_path)] == [0.0] * 4
+    assert [(one.id, one.tower, one.step) for one in told] == [("gradient.zero", "vision", 3)]
+    # At once in its file, too.
+    assert RunDirectory(tmp_path / "run").read_alarms() == [told[0].record()]
+
+
+def test_trackers_are_told_all_of_it(tmp_path: Path) -> None:
+    trainer, tracker = _trainer(tmp_path), Recorder()
+    # Before all others, as the Trainer puts the trackers of `report_to`.
+    trainer.callback_handler.callbacks.insert(0, tracker)
+    trainer.train()
+    first = tracker.told[0]
+    for name in ("grad_norm", "weight_change", "learning_rate"):
+        for tower in ("vision", "projector", "language"):
+            assert isinstance(first[f"{name}/{tower}"], float)
+    assert {"tokens_per_second", "images_per_second", "memory_mib", "stage"} <= set(first)
+    line = _lines(tmp_path)[0]
+    assert line["grad_norm_by_tower"]["vision"] == first["grad_norm/vision"]
+
+
+def test_tensorboard_has_the_norms(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "board"
+    _trainer(tmp_path, report_to="tensorboard", logging_dir=str(folder)).train()
+    events = EventAccumulator(str(folder)).Reload()
+    assert len(events.Scalars("train/grad_norm/vision")) == 4
+
+
+def test_a_step_belongs_to_the_stage_that_trained_it(tmp_path: Path) -> None:
+    class Stages(TrainerCallback):
+        now = 1
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.now = 1 if state.global_step < 2 else 2
+
+    stages = Stages()
+    trainer = _trainer(tmp_path, stage=lambda: stages.now)
+    trainer.callback_handler.callbacks.insert(0, stages)
+    trainer.train()
+    assert [line["stage"] for line in _lines(tmp_path)] == [1, 1, 2, 2]
+
+
+def test_a_resumed_run_measures_from_its_true_start(tmp_path: Path) -> None:
+    _trainer(tmp_path / "whole").train()
+    _trainer(tmp_path / "part", save_strategy="steps", save_steps=2).train()
+    again = _trainer(tmp_path / "again")
+    again.train(resume_from_checkpoint=str(tmp_path / "part" / "checkpoints" / "checkpoint-2"))
+    whole, resumed = _lines(tmp_path / "whole")[-1], _lines(tmp_path / "again")[-1]
+    assert resumed["step"] == whole["step"]
+    assert resumed["weight_change_by_tower"] == pytest.approx(
+        whole["weight_change_by_tower"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("is_filtered", [True, False])
+def test_the_trainer_alone_hides_a_loss_that_is_nan(tmp_path: Path, is_filtered: bool) -> None:
+    from sightline.config import TrainingConfig
+    from sightline.training.arguments import training_arguments
+
+    class Plain(Trainer):
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, **kw: Any
+        ) -> Any:
+            loss = (model(**inputs) - inputs["wanted"]).square().mean()
+            return loss * torch.nan if self.state.global_step == 2 else loss
+
+    arguments = training_arguments(
+        TrainingConfig(max_steps=4, gradient_accumulation=1, gradient_checkpointing=False),
+        directory=tmp_path,
+        bf16=False,
+        evaluates=False,
+    )
+    assert arguments.logging_nan_inf_filter is False
+    arguments.logging_nan_inf_filter = is_filtered
+    tracker = Recorder()
+    trainer = Plain(
+        model=Towers(),
+        args=arguments,
+        train_dataset=_samples(),  # type: ignore[arg-type]
+        callbacks=[tracker],
+    )
+    trainer.train()
+    third = next(logs["loss"] for logs in tracker.told[2:])
+    assert math.isnan(third) is not is_filtered
+
+
+def test_counting_leaves_out_padding_and_pauses() -> None:
+    times = iter([0.0, 1.0, 3.0, 100.0, 101.0])
+    throughput = Throughput(lambda: next(times))
+    batch = {key: torch.stack([row[key] for row in _samples(2)]) for key in _samples(1)[0]}
+    throughput.paused()  # 1
+    throughput.saw(batch)
+    throughput.step_ended()  # 3
+    throughput.paused()  # 100: an evaluation
+    del batch["image_grid_thw"]
+    batch["labels"] = torch.full((2, 5), -100)
+    throughput.saw(batch)
+    throughput.step_ended()  # 101
+    assert throughput.take() == {
+        "tokens_per_second": 16 / 3,
+        "images_per_second": 2 / 3,
+        "supervised_tokens": 0,
+        "media": 0,
+    }
+
+
+class Layers(nn.Module):
+    """One layer of every class that LoRA adapts here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(24, 16, bias=False)
+        self.conv = nn.Conv3d(3, 10, kernel_size=(2, 4, 4), stride=(2, 4, 4), bias=False)
+        self.embedding = nn.Embedding(30, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lora": {},
+    "rslora": {"use_rslora": True},
+    "dora": {"use_dora": True},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_change_of_lora_is_that_of_the_merged_weights(variant: str) -> None:
+    torch.manual_seed(1)
+    base = Layers()
+    before = {name: one.detach().clone() for name, one in base.named_parameters()}
+    names = ["linear", "conv", "embedding"]
+    settings = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=names, **VARIANTS[variant])
+    adapted = get_peft_model(base, settings)
+    change = WeightChange(
+        adapted,
+        [],
+        lambda name: Place(name, "all", "mlp"),  # type: ignore[arg-type]
+    )
+    assert change.by_tower(always=True) == pytest.approx(dict.fromkeys(names, 0.0), abs=1e-6)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    found = change.by_tower(always=True)
+    merged = adapted.merge_and_unload()
+    after = dict(merged.named_parameters())
+    wanted = {
+        name: float((after[f"{name}.weight"] - old).norm() / old.norm())
+        for name, old in ((name, before[f"{name}.weight"]) for name in names)
+    }
+    assert found == pytest.approx(wanted, rel=1e-4)
+    assert min(wanted.values()) > 0.1
+
+
+def test_no_update_is_ever_materialised(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = nn.Sequential(nn.Linear(4096, 4096, bias=False, dtype=torch.bfloat16))
+    adapted = get_peft_model(base, LoraConfig(r=RANK, target_modules=["0"]))
+    change = WeightChange(adapted, [], lambda name: Place("language", "all", "mlp"))
+    change.by_tower(always=True)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        change.by_tower(always=True)
+    largest = max(event.cpu_memory_usage for event in profile.events())
+    assert largest < 4096 * 4096
+
+
+def test_full_weights_are_told_from_a_sample_of_all_columns() -> None:
+    torch.manual_seed(2)
+    # A power of two in every dimension: the stride that comes to mind sees 4 columns of 256.
+    model = nn.Sequential(nn.Linear(256, 4096, bias=False))
+    weight = model[0].weight
+    change = WeightChange(
+        model, list(model.named_parameters()), lambda name: Place("language", "all", "mlp")
+    )
+    start = weight.detach().clone()
+    with torch.no_grad():
+        weight[:, 1::2] += 0.01
+    weight.requires_grad_(False)
+    found = change.by(lambda place: place.tower)["language"]
+    assert found == pytest.approx(float((weight - start).norm() / start.norm()), rel=0.05)
+    [(_, kept)] = change._weights
+    assert SAMPLED_VALUES * 0.9 < kept._start.numel() <= SAMPLED_VALUES  # type: ignore[union-attr]
+
+
+def test_changes_are_told_by_any_part_of_a_place() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    change = WeightChange(
+        model,
+        list(model.named_parameters()),
+        lambda name: Place("language", f"layers.{name[0]}", "mlp"),
+    )
+    with torch.no_grad():
+        model[1].weight.mul_(2)
+        model[1].bias.mul_(2)
+    assert change.by(lambda place: place.block) == pytest.approx({"layers.0": 0, "layers.1": 1})
+
+
+@pytest.mark.parametrize(("cost", "every"), [(0.001, 1), (0.11, 6), (0.49, 25)])
+def test_measuring_takes_no_more_than_its_share(cost: float, every: int) -> None:
+    model = nn.Linear(2, 2)
+    times = [0.0]
+
+    def clock() -> float:
+        return times[0]
+
+    change = WeightChange(
+        model, list(model.named_parameters()), lambda name: Place("head", "all", "mlp"), clock
+    )
+    real = change.by
+
+    def slow(group: Any) -> Any:
+        times[0] += cost
+        return real(group)
+
+    change.by = slow  # type: ignore[method-assign]
+    measured = []
+    for line in range(100):
+        times[0] += 1.0
+        if change.by_tower() is not None:
+            measured.append(line)
+    gaps = {after - before for before, after in pairwise(measured)}
+    assert measured[0] == 0
+    assert gaps == {every}
+    assert change.by_tower(always=True) is not None
+
+
+def test_lines_are_strict_json(tmp_path: Path) -> None:
+    _trainer(tmp_path, max_steps=1).train()
+    text = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["step"] == 1
