@@ -257,6 +257,21 @@ def inspect_positions(
     )
 
 
+@inspect_app.command("model")
+def inspect_model(
+    model: Annotated[str, typer.Argument(help="A folder with config.json, a hub id, tiny:FAMILY.")],
+    plan: Annotated[
+        Path | None, typer.Option(help="A run configuration: what its tuning does to the model.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Draw a model: towers and blocks, what trains in each, how, when, and what it takes."""
+    from sightline.cli.inspect_model import model_command
+
+    raise SystemExit(model_command(model, plan=plan, overrides=overrides or [], as_json=as_json))
+
+
 @app.command()
 def doctor(
     family: Annotated[

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sightline.report.quantities import (
+    bytes_text,
     count_text,
     number_text,
     plural,
@@ -33,6 +34,7 @@ def render_template(name: str, values: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "bytes": bytes_text,
         "count": count_text,
         "number": number_text,
         "share": share_text,

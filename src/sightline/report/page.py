@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightline.records import write_text
-from sightline.report.charts import build_chart
+from sightline.report.charts import RATE_PANEL_HEIGHT, Chart, build_chart
 from sightline.report.facts import (
     data_facts,
     run_facts,
@@ -14,9 +14,11 @@ from sightline.report.facts import (
     version_facts,
 )
 from sightline.report.html import render_template
+from sightline.report.model_drawing import draw_plan
 from sightline.report.parameters import group_towers
 from sightline.report.run import RunRecords, load_run
 from sightline.report.samples import SamplesView, view_samples
+from sightline.report.tower_charts import watched_charts
 
 
 def render_run(run_dir: Path) -> Path:
@@ -49,12 +51,25 @@ def run_html(run: RunRecords) -> str:
             "data": data_facts(run.ledger) if run.ledger else None,
             "settings": setting_facts(run),
             "versions": version_facts(run),
-            "chart": build_chart(run.curve, height=340),
-            "narrow_chart": build_chart(run.curve, width=360, height=300),
+            "chart": _loss_chart(run, width=720, height=340),
+            "narrow_chart": _loss_chart(run, width=360, height=300),
+            "watched": watched_charts(run.watched),
             "towers": group_towers(run.plan) if run.plan else [],
+            "model": draw_plan(run.plan) if run.plan else [],
             "certificate": run.certificate,
             "samples": _samples(run),
         },
+    )
+
+
+def _loss_chart(run: RunRecords, *, width: float, height: float) -> Chart | None:
+    watched = run.watched
+    # Rates by tower have a chart of their own.
+    with_rate = not watched.rates
+    if not with_rate:
+        height -= RATE_PANEL_HEIGHT
+    return build_chart(
+        run.curve, width=width, height=height, with_rate=with_rate, borders=watched.borders
     )
 
 

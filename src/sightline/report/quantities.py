@@ -26,6 +26,20 @@ def short_count(value: int) -> str:
     return str(value)
 
 
+def bytes_text(number: int) -> str:
+    """An amount of memory in three digits, with a unit.
+
+    >>> [bytes_text(value) for value in (0, 1500, 20 * 2**20, 137 * 2**30, 1023 * 2**20)]
+    ['0 B', '1.46 KiB', '20 MiB', '137 GiB', '0.999 GiB']
+    """
+    size = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} TiB"
+
+
 def number_text(value: float) -> str:
     """A loss or a learning rate in three digits; small ones with an exponent.
 

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sightline.report.parameters import BlockGroup, group_towers
-from sightline.report.quantities import number_text, short_count
+from sightline.report.model_map import schedule_strips
+from sightline.report.model_tree import TreeLine, tree_lines, tree_table
+from sightline.report.parameters import TowerGroup, group_towers
+from sightline.report.quantities import number_text
+from sightline.report.stages import stage_spans
 
+_NUM_LINES = 25
 _VERDICTS = {True: ("holds", "green"), False: ("FAILS", "bold red"), None: ("info", "dim")}
 
 
@@ -37,38 +42,31 @@ def certificate_table(certificate: Mapping[str, Any]) -> Table:
     return table
 
 
-def plan_table(plan: Mapping[str, Any]) -> Table:
-    """The parameter table of ``plan.json`` by tower, blocks of one kind in one row.
+def plan_table(plan: Mapping[str, Any]) -> RenderableType:
+    """The parameter table of ``plan.json`` as a tree, and its stages where there are several.
 
     Args:
         plan: The file's content.
     """
-    table = make_table(show_footer=True)
-    totals = plan["totals"]
-    table.add_column("tower", footer="all")
-    table.add_column("block", ratio=1, overflow="fold")
-    table.add_column("how")
-    table.add_column("parameters", justify="right", footer=short_count(totals["num_parameters"]))
-    table.add_column("trainable", justify="right", footer=short_count(totals["num_trainable"]))
-    table.add_column("learning\nrate", justify="right")
-    for tower in group_towers(plan):
-        for place, group in enumerate(tower.blocks):
-            table.add_row(*_plan_cells(group, first=place == 0))
-    return table
+    towers, stages = group_towers(plan), plan["stages"]
+    table = tree_table(_few_lines(towers), plan["totals"], num_stages=len(stages))
+    if len(stages) == 1:
+        return Group(Text(), table, Text())
+    num_steps = (plan.get("schedule") or {}).get("num_steps")
+    spans, is_known = stage_spans(stages, num_steps)
+    strips = schedule_strips(towers, spans, is_known=is_known)
+    borders = "; ".join(f"{span.number} {span.name}, {span.words}" for span in spans)
+    return Group(Text(), table, Text(), strips, Text(f"stages: {borders}", style="dim"), Text())
 
 
-def _plan_cells(group: BlockGroup, *, first: bool) -> list[Text]:
-    style = "" if group.num_trainable else "dim"
-    rate = "-" if group.learning_rate is None else number_text(group.learning_rate)
-    texts = (
-        group.tower if first else "",
-        group.block,
-        group.how,
-        short_count(group.num_parameters),
-        short_count(group.num_trainable),
-        rate,
-    )
-    return [Text(text, style=style) for text in texts]
+def _few_lines(towers: list[TowerGroup]) -> list[TreeLine]:
+    """As much of the tree as stays in sight."""
+    shown: list[TreeLine] = []
+    for detail in ("uneven", "blocks", "towers"):
+        shown = tree_lines(towers, detail)
+        if len(shown) <= _NUM_LINES:
+            break
+    return shown
 
 
 def demo_table(rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -100,13 +98,11 @@ def _of(number: int | None, total: int) -> str:
     return "-" if number is None else f"{number} of {total}"
 
 
-def make_table(*, show_footer: bool = False) -> Table:
+def make_table() -> Table:
     return Table(
         box=box.SIMPLE_HEAD,
-        show_footer=show_footer,
         expand=True,
         pad_edge=False,
         collapse_padding=True,
         header_style="bold",
-        footer_style="bold",
     )

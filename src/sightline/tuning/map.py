@@ -5,15 +5,15 @@ The meta device is enough, so the map of a model of any size takes seconds and n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
+from typing import Any, TypeVar, get_args
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
+from sightline.config import Kind
 from sightline.families import MappedFamily
 from sightline.tuning.apply import apply_plan
 from sightline.tuning.plan import PlannedModule, PlannedStage, TuningPlan
@@ -22,6 +22,8 @@ from sightline.tuning.table import PlanRow, plan_rows
 from sightline.tuning.towers import TOWERS, Place, Tower, place_of
 
 SCHEMA = 1
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,8 @@ class MapNode:
         kind: attention, mlp, norm, embedding, merger, deepstack or head; None where it holds
             several.
         path: The innermost module that holds all of it.
-        modules: Its modules that own weights, below ``path``.
+        modules: Modules below ``path`` that own its weights, where they are several; empty for
+            a block and a tower.
         words: How the configuration addresses it.
         num_parameters: Weights of the model in it, LoRA factors left out.
         num_trainable: Values that train in any stage, LoRA factors included.
@@ -112,20 +115,25 @@ def map_model(
         # PEFT fills LoRA's factors with numbers on the CPU unless it is told where they belong.
         with torch.device("meta"):
             rows = plan_rows(apply_plan(model, plan), plan, family)
-    leaves = [
-        _leaf(row, owners[Place(row.tower, row.block, row.kind)], has_plan=plan is not None)
-        for row in rows
-    ]
+    places = [Place(row.tower, row.block, row.kind) for row in rows]
+    leaves = {
+        place: _leaf(row, place, owners[place], has_plan=plan is not None)
+        for row, place in zip(rows, places, strict=True)
+    }
     if is_tied:
-        leaves.append(_tied_head(leaves, owners, family))
-    return tuple(
-        _tower(tower, [leaf for leaf in leaves if leaf[0].tower == tower], family)
-        for tower in TOWERS
-    )
+        [embeddings] = [leaf for place, leaf in leaves.items() if place.tower == "embeddings"]
+        [head] = [place for place in owners if place.tower == "head"]
+        leaves[head] = _tied(embeddings, head, family)
+    return tuple(_tower(tower, leaves) for tower in TOWERS)
 
 
 def map_record(
-    nodes: Sequence[MapNode], plan: TuningPlan | None, *, model: str, family: MappedFamily
+    nodes: Sequence[MapNode],
+    plan: TuningPlan | None,
+    *,
+    model: str,
+    family: MappedFamily,
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     """The map as ``sightline inspect model --json`` prints it.
 
@@ -134,6 +142,7 @@ def map_record(
         plan: The plan; None for the model alone.
         model: Folder or hub id of the model.
         family: Its family.
+        dtype: Dtype in which its weights are loaded.
     """
     counts = ("num_parameters", "num_trainable", "weight_bytes", "gradient_bytes")
     totals = {key: sum(getattr(node, key) for node in nodes) for key in counts}
@@ -141,6 +150,7 @@ def map_record(
         "schema": SCHEMA,
         "model": model,
         "family": {"key": family.key, "title": family.title},
+        "dtype": str(dtype).removeprefix("torch."),
         "is_tied": any(node.tied_to for node in nodes),
         "totals": totals | {"optimizer_bytes": sum(node.optimizer_bytes for node in nodes)},
         "plan": _plan_record(plan) if plan is not None else None,
@@ -156,10 +166,6 @@ def _plan_record(plan: TuningPlan) -> dict[str, Any]:
         "rslora": plan.rslora,
         "quantization": plan.quantization,
     }
-
-
-# A leaf, and the row's place: a block is found again by its name.
-_Leaf = tuple[Place, MapNode]
 
 
 def _untouched(owners: Mapping[Place, Iterable[str]]) -> TuningPlan:
@@ -193,17 +199,20 @@ def _untouched(owners: Mapping[Place, Iterable[str]]) -> TuningPlan:
     )
 
 
-def _leaf(row: PlanRow, names: list[str], *, has_plan: bool) -> _Leaf:
-    place = Place(row.tower, row.block, row.kind)
+def _leaf(row: PlanRow, place: Place, names: list[str], *, has_plan: bool) -> MapNode:
     path = _common_path(names)
     rates = tuple(row.learning_rates) if has_plan else ()
-    return place, MapNode(
+    return MapNode(
         name=row.kind,
         tower=place.tower,
         kind=row.kind,
         path=path,
-        modules=_below(path, names),
-        words=Words(tower=place.tower, blocks=place.number, kind=_kind_word(place)),
+        modules=tuple(name.removeprefix(f"{path}.") for name in names if name != path),
+        words=Words(
+            tower=place.tower,
+            blocks=place.number,
+            kind=place.kind if place.kind in get_args(Kind) else None,
+        ),
         num_parameters=row.num_parameters,
         num_trainable=row.num_trainable,
         dtype=row.dtype,
@@ -220,28 +229,17 @@ def _leaf(row: PlanRow, names: list[str], *, has_plan: bool) -> _Leaf:
     )
 
 
-def _tied_head(
-    leaves: list[_Leaf], owners: Mapping[Place, list[str]], family: MappedFamily
-) -> _Leaf:
-    """The head of a model in which it is the token embedding's own weight: it adds nothing."""
-    [other] = [leaf for place, leaf in leaves if place.tower == "embeddings"]
-    place = next(place for place in owners if place.tower == "head")
-    return place, MapNode(
-        name=place.kind,
-        tower=place.tower,
-        kind=place.kind,
+def _tied(embeddings: MapNode, head: Place, family: MappedFamily) -> MapNode:
+    """The head where it is the token embedding's own weight: it trains alike and adds nothing."""
+    return replace(
+        embeddings,
+        name=head.kind,
+        tower=head.tower,
+        kind=head.kind,
         path=family.modules.head,
-        modules=(family.modules.head,),
-        words=Words(tower=place.tower),
+        words=Words(tower=head.tower),
         num_parameters=0,
         num_trainable=0,
-        dtype=other.dtype,
-        how=other.how,
-        rank=other.rank,
-        alpha=other.alpha,
-        learning_rates=other.learning_rates,
-        weight_decay=other.weight_decay,
-        stages=other.stages,
         weight_bytes=0,
         gradient_bytes=0,
         optimizer_bytes=0,
@@ -249,66 +247,75 @@ def _tied_head(
     )
 
 
-def _tower(tower: Tower, leaves: list[_Leaf], family: MappedFamily) -> MapNode:
-    blocks: dict[str, list[_Leaf]] = {}
-    for place, leaf in leaves:
-        blocks.setdefault(place.block, []).append((place, leaf))
-    children = tuple(_block(name, inside) for name, inside in blocks.items())
-    roots = {
-        "vision": family.modules.vision,
-        "language": family.modules.language,
-        "embeddings": family.modules.embeddings,
-        "head": family.modules.head,
-    }
-    path = roots.get(tower) or _common_path([child.path for child in children])
-    return _joined(tower, path, Words(tower=tower), children)
+def _tower(tower: Tower, leaves: Mapping[Place, MapNode]) -> MapNode:
+    blocks: dict[str, list[MapNode]] = {}
+    for place, leaf in leaves.items():
+        if place.tower == tower:
+            blocks.setdefault(place.block, []).append(leaf)
+    children = tuple(_joined(name, inside) for name, inside in blocks.items())
+    whole = _joined(tower, children)
+    return replace(whole, words=Words(tower=tower))
 
 
-def _block(name: str, leaves: list[_Leaf]) -> MapNode:
-    place, first = leaves[0]
-    children = tuple(leaf for _, leaf in leaves)
-    path = _common_path([f"{leaf.path}.{module}" for _, leaf in leaves for module in leaf.modules])
-    path = path[: path.rindex(name) + len(name)] if name in path else path
-    words = Words(
-        tower=place.tower,
-        blocks=place.number,
-        kind=first.words.kind if len(children) == 1 else None,
-    )
-    return _joined(name, path, words, children)
-
-
-def _joined(name: str, path: str, words: Words, children: tuple[MapNode, ...]) -> MapNode:
+def _joined(name: str, children: Sequence[MapNode]) -> MapNode:
     """A node that is the sum of what is inside it."""
+    first = children[0]
     trained = [child for child in children if child.stages]
-    num_stages = max(len(child.learning_rates) for child in children)
     rates = tuple(
-        max((r for child in children if (r := child.learning_rates[n]) is not None), default=None)
-        for n in range(num_stages)
+        max((rate for rate in stage if rate is not None), default=None)
+        for stage in zip(*(child.learning_rates for child in children), strict=True)
     )
-    kinds = {child.kind for child in children}
-    decays = {child.weight_decay for child in trained}
+    kind = _only(child.kind for child in children)
     return MapNode(
         name=name,
-        tower=children[0].tower,
-        kind=children[0].kind if len(kinds) == 1 else None,
-        path=path,
-        modules=tuple(
-            one for child in children for one in _below(path, [child.path], child.modules)
-        ),
-        words=words,
+        tower=first.tower,
+        kind=kind,
+        path=_up_to(name, _common_path([child.path for child in children])),
+        modules=(),
+        words=replace(first.words, kind=first.words.kind if kind else None),
         num_parameters=sum(child.num_parameters for child in children),
         num_trainable=sum(child.num_trainable for child in children),
-        dtype=" + ".join(dict.fromkeys(d for c in children for d in c.dtype.split(" + "))),
-        how=_joined_modes(children),
-        rank=_one({child.rank for child in trained} - {None}),
-        alpha=_one({child.alpha for child in trained} - {None}),
+        dtype=_words_of(child.dtype for child in children),
+        how=_words_of(child.how for child in trained or children) or None,
+        rank=_only(child.rank for child in trained if child.rank is not None),
+        alpha=_only(child.alpha for child in trained if child.alpha is not None),
         learning_rates=rates,
-        weight_decay=_one(decays),
+        weight_decay=_only(child.weight_decay for child in trained),
         stages=_stages(rates),
         weight_bytes=sum(child.weight_bytes for child in children),
         gradient_bytes=sum(child.gradient_bytes for child in children),
         optimizer_bytes=sum(child.optimizer_bytes for child in children),
-        reads_from=_one({child.reads_from for child in children}),
-        tied_to=_one({child.tied_to for child in children}),
-        children=children,
+        reads_from=_only(child.reads_from for child in children),
+        tied_to=_only(child.tied_to for child in children),
+        children=tuple(children),
     )
+
+
+def _stages(rates: Sequence[float | None]) -> tuple[int, ...]:
+    return tuple(number for number, rate in enumerate(rates, start=1) if rate is not None)
+
+
+def _only(values: Iterable[_T]) -> _T | None:
+    """The value that all have; None where they differ."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
+
+
+def _words_of(values: Iterable[str | None]) -> str:
+    """Words that are joined by " + ", each once."""
+    return " + ".join(
+        dict.fromkeys(word for value in values if value for word in value.split(" + "))
+    )
+
+
+def _common_path(names: Sequence[str]) -> str:
+    """The innermost module that holds all of these."""
+    split = [name.split(".") for name in names]
+    shared = takewhile(lambda level: len(set(level)) == 1, zip(*split, strict=False))
+    return ".".join(level[0] for level in shared)
+
+
+def _up_to(block: str, path: str) -> str:
+    """The path of a block, where its only layer has a path below it."""
+    before, found, _ = path.rpartition(f".{block}.")
+    return before + found.removesuffix(".") if found else path

@@ -11,7 +11,7 @@ from torch import nn
 from sightline.families import MappedFamily
 from sightline.tuning.apply import NamedParameter, named_parameters, owner_of
 from sightline.tuning.plan import PlannedModule, TuningPlan
-from sightline.tuning.towers import TOWERS, Place, place_of
+from sightline.tuning.towers import TOWERS, Place, Tower, place_of
 
 # AdamW keeps two moments of every value that trains, in its own dtype.
 _MOMENTS = 2
@@ -40,7 +40,7 @@ class PlanRow:
         reads_from: Vision block after which a deepstack merger reads; None for all others.
     """
 
-    tower: str
+    tower: Tower
     block: str
     kind: str
     num_parameters: int

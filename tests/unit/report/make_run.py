@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,119 @@ def make_run(
 
 def plan_record() -> dict[str, Any]:
     """A plan of LoRA on 36 layers and the head, a full projector and a frozen vision tower."""
-    rows = [_row("vision", "patch_embed", 1_505_280, 0, "freeze")]
-    rows += [_row("vision", f"blocks.{n}", 19_750_000, 0, "freeze") for n in range(32)]
-    rows += [_row("projector", "merger", 36_707_584, 36_707_584, "full", 1e-5)]
-    rows += [_row("language", f"layers.{n}", 77_072_896, 831_488, "lora", 1e-4) for n in range(36)]
-    rows += [_row("language", "norm", 2048, 0, "freeze")]
-    rows += [_row("embeddings", "embed_tokens", 311_164_928, 0, "freeze")]
-    rows += [_row("head", "lm_head", 311_164_928, 2_463_744, "lora", 1e-4)]
+    rows = [plan_row("vision", "patch_embed", "embedding", 1_505_280)]
+    for block in range(32):
+        rows += [
+            plan_row("vision", f"blocks.{block}", "norm", 2560),
+            plan_row("vision", f"blocks.{block}", "attention", 6_558_720),
+            plan_row("vision", f"blocks.{block}", "mlp", 13_188_720),
+        ]
+    rows += [plan_row("projector", "merger", "merger", 36_707_584, 36_707_584, "full", [1e-5])]
+    for block in range(36):
+        name = f"layers.{block}"
+        rows += [
+            plan_row("language", name, "attention", 9_439_744, 229_376, "lora", [1e-4]),
+            plan_row("language", name, "mlp", 67_629_056, 602_112, "lora", [1e-4]),
+            plan_row("language", name, "norm", 4096),
+        ]
+    rows += [plan_row("language", "norm", "norm", 2048)]
+    rows += [plan_row("embeddings", "embed_tokens", "embedding", 311_164_928)]
+    rows += [plan_row("head", "lm_head", "head", 311_164_928, 2_463_744, "lora", [1e-4])]
+    return plan_of(rows, [plan_stage("the whole run")])
+
+
+def staged_plan_record() -> dict[str, Any]:
+    """Three stages over two vision blocks and four layers: projector, upper layers, everything."""
+    rows = [
+        plan_row("vision", "patch_embed", "embedding", 100, rates=[None] * 3),
+        plan_row("vision", "blocks.0", "attention", 100, 20, "lora", [None, None, 1e-6]),
+        plan_row("vision", "blocks.0", "mlp", 100, rates=[None] * 3),
+        plan_row("vision", "blocks.1", "attention", 100, 20, "lora", [None, None, 1e-6]),
+        plan_row("vision", "blocks.1", "mlp", 100, rates=[None] * 3),
+        plan_row("projector", "merger", "merger", 50, 50, "full", [1e-3, 1e-3, 1e-4]),
+        plan_row("projector", "deepstack_merger_list.0", "deepstack", 50, 50, "full", [1e-3] * 3),
+    ]
+    rows[-1]["reads_from"] = 0
+    for block in range(4):
+        rates = [None, 1e-4 if block > 1 else None, 1e-5]
+        rows += [
+            plan_row("language", f"layers.{block}", "attention", 200, 10, "lora", rates),
+            plan_row("language", f"layers.{block}", "mlp", 400, 30, "lora", rates),
+            plan_row("language", f"layers.{block}", "norm", 4, rates=[None] * 3),
+        ]
+    rows += [plan_row("embeddings", "embed_tokens", "embedding", 1000, rates=[None] * 3)]
+    stages = [
+        plan_stage("projector", share=0.25),
+        plan_stage("upper", step=30),
+        plan_stage("everything"),
+    ]
+    return plan_of(rows, stages, is_tied=True) | {"schedule": {"num_steps": 60}}
+
+
+def plan_row(
+    tower: str,
+    block: str,
+    kind: str,
+    size: int,
+    trainable: int = 0,
+    how: str = "freeze",
+    rates: Sequence[float | None] = (None,),
+) -> dict[str, Any]:
+    """A row of ``plan.json``: bfloat16, what trains in float32."""
     return {
+        "tower": tower,
+        "block": block,
+        "kind": kind,
+        "num_parameters": size,
+        "num_trainable": trainable,
+        "how": how,
+        "rank": 16 if how == "lora" else None,
+        "alpha": 32 if how == "lora" else None,
+        "dtype": "bfloat16",
+        "learning_rates": list(rates),
+        "weight_decay": 0.0 if trainable else None,
+        "weight_bytes": 2 * size + 4 * trainable,
+        "gradient_bytes": 4 * trainable,
+        "optimizer_bytes": 8 * trainable,
+        "reads_from": None,
+    }
+
+
+def plan_stage(name: str, **ends: Any) -> dict[str, Any]:
+    """A stage of ``plan.json``; ``share``, ``step`` or ``plateau`` say where it ends."""
+    return {
+        "name": name,
+        "share": None,
+        "step": None,
+        "plateau": False,
+        "patience": 2,
+        "min_delta": 0.01,
+        "learning_rate_factor": 1.0,
+    } | ends
+
+
+def plan_of(
+    rows: list[dict[str, Any]], stages: list[dict[str, Any]], *, is_tied: bool = False
+) -> dict[str, Any]:
+    """``plan.json`` with these rows and stages."""
+    keys = "num_parameters", "num_trainable", "weight_bytes", "gradient_bytes", "optimizer_bytes"
+    return {
+        "schema": 2,
         "rows": rows,
-        "totals": {
-            "num_parameters": sum(row["num_parameters"] for row in rows),
-            "num_trainable": sum(row["num_trainable"] for row in rows),
+        "totals": {key: sum(row[key] for row in rows) for key in keys},
+        "lora": {
+            "rank": 16,
+            "alpha": 32,
+            "dropout": 0.0,
+            "dora": False,
+            "rslora": False,
+            "target_modules": ["q_proj"] * 253,
         },
-        "lora": {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": ["q_proj"] * 253},
+        "full_modules": ["model.visual.merger"],
+        "quantization": "none",
+        "targets": [],
+        "is_tied": is_tied,
+        "stages": stages,
     }
 
 
@@ -215,20 +315,6 @@ def rewrite(path: Path, **values: Any) -> None:
 
 def _answer(boxes: Boxes) -> str:
     return json.dumps([{"bbox_2d": list(box), "label": name} for name, box in boxes])
-
-
-def _row(
-    tower: str, block: str, size: int, trainable: int, how: str, rate: float | None = None
-) -> dict[str, Any]:
-    return {
-        "tower": tower,
-        "block": block,
-        "num_parameters": size,
-        "num_trainable": trainable,
-        "how": how,
-        "dtype": "bfloat16",
-        "learning_rate": rate,
-    }
 
 
 def _state(family: str) -> dict[str, Any]:
