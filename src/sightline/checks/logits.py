@@ -12,9 +12,9 @@ from peft import PeftModel
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
 from sightline.checks.forced import forced_logits
-from sightline.errors import VerifyError
+from sightline.errors import ModelError, VerifyError
 from sightline.evaluation import ProbeSample
-from sightline.model import load_weights
+from sightline.model import load_adapter, load_weights
 
 # Root mean square of bf16 rounding through a model, as a share of the logits' spread: a few
 # percent. A wrong merge or a wrong position moves it to half and more.
@@ -83,7 +83,7 @@ def adapter_equals_merged(context: VerifyContext) -> Finding:
             measured="this run has no adapter: its weights were tuned in full",
         )
     base = load_weights(context.probe.base, dtype=getattr(torch, context.probe.dtype))
-    adapted = _load_adapter(base.to(context.model.device), context.run.adapter)
+    adapted = _load_adapter(base.to(context.model.device), context.run.adapter, context.probe.base)
     gaps = []
     for sample in context.probe.samples:
         with context.mixed_precision():
@@ -98,15 +98,11 @@ def adapter_equals_merged(context: VerifyContext) -> Finding:
     )
 
 
-def _load_adapter(base: Any, directory: Path) -> PeftModel:
+def _load_adapter(base: Any, directory: Path, name: str) -> PeftModel:
     try:
-        return PeftModel.from_pretrained(base, str(directory)).eval()
-    except Exception as error:
-        # PEFT asks the hub for what is missing; Safetensors and torch have errors of their own.
-        raise VerifyError(
-            f"{directory}: the adapter cannot be loaded: {str(error).strip().splitlines()[0]}\n"
-            "Restore the folder, or train the run again."
-        ) from error
+        return load_adapter(base, directory, base=name)
+    except ModelError as error:
+        raise VerifyError(f"{error}\nRestore the folder, or train the run again.") from error
 
 
 def whole_logits(

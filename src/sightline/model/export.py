@@ -11,10 +11,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from sightline.errors import ModelError
+from sightline.model.adapter import PREPARATION_FILE, base_record
 from sightline.model.checkpoint import Checkpoint
 from sightline.records import atomic_directory, collect_versions, write_json
-
-PREPARATION_FILE = "sightline.json"
 
 
 def preparation_record(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def save_adapter(model: PeftModel, checkpoint: Checkpoint, directory: Path) -> N
     with atomic_directory(directory, replace=True) as building:
         # Embeddings that train are in modules_to_save already; "auto" would ask the hub.
         model.save_pretrained(str(building), save_embedding_layers=False)
-        _save_preparation(checkpoint, building)
+        _save_preparation(checkpoint, building, base=base_record(model))
 
 
 def merge(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -99,7 +98,11 @@ def save_merged(model: PreTrainedModel, checkpoint: Checkpoint, directory: Path)
         _save_preparation(checkpoint, building)
 
 
-def _save_preparation(checkpoint: Checkpoint, directory: Path) -> None:
+def _save_preparation(
+    checkpoint: Checkpoint, directory: Path, *, base: dict[str, Any] | None = None
+) -> None:
     checkpoint.processor.save_pretrained(str(directory))
     record = {"preparation": preparation_record(checkpoint), "versions": collect_versions()}
+    if base is not None:
+        record["base"] = base
     write_json(directory / PREPARATION_FILE, record)
