@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sightline.report.curves import LossCurve, Points, thinned
 from sightline.report.quantities import number_text
+from sightline.report.watched import Border
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 76.0, 12.0, 26.0
 _RATE_HEIGHT, _RATE_GAP = 34.0, 30.0
+_BORDER_NAME_HEIGHT = 10.0
+RATE_PANEL_HEIGHT = _RATE_HEIGHT + _RATE_GAP
+"""Height of the panel of the learning rate below the loss, with the gap above it."""
 # Two labels at the end of two lines need this much between their baselines.
 _LABEL_GAP = 14.0
+# Of a small letter on average; only whether a name of a stage fits depends on it.
+_LETTER_WIDTH = 7.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,12 +104,18 @@ class Chart:
     rate_top: float
     rate_bottom: float
     rate_peak: str
+    borders: list[Tick]
     is_logarithmic: bool
     summary: str
 
 
 def build_chart(
-    curve: LossCurve, *, width: float = 720, height: float = 300, with_rate: bool = True
+    curve: LossCurve,
+    *,
+    width: float = 720,
+    height: float = 300,
+    with_rate: bool = True,
+    borders: Sequence[Border] = (),
 ) -> Chart | None:
     """The shapes of a curve, or None where no loss was logged.
 
@@ -111,35 +124,38 @@ def build_chart(
         width: Width of the drawing, pixels at full size.
         height: Height of the drawing with the panel of the learning rate, pixels.
         with_rate: Whether there is a panel for the learning rate, where it was logged.
+        borders: Where the stages of the run begin.
     """
     if not curve.loss:
         return None
     with_rate = with_rate and bool(curve.rate)
-    bottom = height - _BOTTOM - (_RATE_HEIGHT + _RATE_GAP if with_rate else 0)
+    top = _TOP + (_BORDER_NAME_HEIGHT if borders else 0)
+    bottom = height - _BOTTOM - (RATE_PANEL_HEIGHT if with_rate else 0)
     steps = [step for step, _ in (*curve.loss, *curve.evaluation)]
-    x = _step_axis(steps, width)
-    y = _loss_axis(curve, start=bottom, end=_TOP)
-    loss = _line(curve.loss, x, y, number_text(curve.loss[-1][1]))
+    x = step_axis(steps, start=_LEFT, end=width - _RIGHT)
+    y = _loss_axis(curve, start=bottom, end=top)
+    loss = to_line(curve.loss, x, y, number_text(curve.loss[-1][1]))
     evaluation = None
     if curve.evaluation:
-        evaluation = _line(curve.evaluation, x, y, number_text(curve.evaluation[-1][1]))
-        loss, evaluation = _apart(loss, evaluation)
+        evaluation = to_line(curve.evaluation, x, y, number_text(curve.evaluation[-1][1]))
+        loss, evaluation = spread_labels([loss, evaluation])
     return Chart(
         width=width,
         height=height,
         left=x.start,
         right=x.end,
-        top=_TOP,
+        top=top,
         bottom=bottom,
         x_ticks=x.ticks(5 if width > 500 else 3),
         y_ticks=y.ticks(5),
         loss=loss,
-        trend=_line(curve.trend, x, y) if curve.trend else None,
+        trend=to_line(curve.trend, x, y) if curve.trend else None,
         evaluation=evaluation,
         rate=_rate_line(curve.rate, x, height) if with_rate else None,
         rate_top=height - _BOTTOM - _RATE_HEIGHT,
         rate_bottom=height - _BOTTOM,
         rate_peak=number_text(max(value for _, value in curve.rate)) if with_rate else "",
+        borders=border_ticks(borders, x),
         is_logarithmic=y.is_logarithmic,
         summary=_summary(curve),
     )
@@ -157,10 +173,28 @@ def _summary(curve: LossCurve) -> str:
     return text
 
 
-def _step_axis(steps: list[float], width: float) -> Axis:
+def step_axis(steps: Sequence[float], *, start: float, end: float) -> Axis:
+    """The axis of steps, from the first to the last.
+
+    Args:
+        steps: Every step that is drawn, at least one.
+        start: Place of the first.
+        end: Place of the last.
+    """
     first = min(steps)
     last = max(max(steps), first + 1)
-    return Axis(low=first, high=last, start=_LEFT, end=width - _RIGHT, counts=True)
+    return Axis(low=first, high=last, start=start, end=end, counts=True)
+
+
+def border_ticks(borders: Sequence[Border], x: Axis) -> list[Tick]:
+    """Where stages begin, each with its name, its number, or nothing, as there is room."""
+    places = [x.place(border.step) for border in borders]
+    ticks = []
+    for border, at, after in zip(borders, places, [*places[1:], x.end], strict=False):
+        texts = (border.name, str(border.number))
+        fitting = (text for text in texts if len(text) * _LETTER_WIDTH + 6 <= after - at)
+        ticks.append(Tick(at=at, text=next(fitting, "")))
+    return ticks
 
 
 def _loss_axis(curve: LossCurve, *, start: float, end: float) -> Axis:
@@ -172,8 +206,17 @@ def _loss_axis(curve: LossCurve, *, start: float, end: float) -> Axis:
     return Axis(low=0.0, high=high or 1.0, start=start, end=end)
 
 
-def _line(points: Points, x: Axis, y: Axis, label: str = "") -> Line:
-    places = [(x.place(step), y.place(value)) for step, value in thinned(points)]
+def to_line(points: Points, x: Axis, y: Axis, label: str = "", *, limit: int = 600) -> Line:
+    """A curve as a line.
+
+    Args:
+        points: Its points, at least one.
+        x: Axis of the steps.
+        y: Axis of the values.
+        label: What stands at its end.
+        limit: Points that are drawn, at most.
+    """
+    places = [(x.place(step), y.place(value)) for step, value in thinned(points, limit)]
     return Line(
         points=" ".join(f"{left:g},{top:g}" for left, top in places),
         x=places[-1][0],
@@ -187,26 +230,42 @@ def _rate_line(points: Points, x: Axis, height: float) -> Line:
     peak = max(value for _, value in points)
     bottom = height - _BOTTOM
     axis = Axis(low=0.0, high=peak or 1.0, start=bottom, end=bottom - _RATE_HEIGHT)
-    return _line(points, x, axis)
+    return to_line(points, x, axis)
 
 
-def _apart(first: Line, second: Line) -> tuple[Line, Line]:
-    """Two lines with labels that do not cover each other."""
-    gap = second.label_y - first.label_y
-    if abs(gap) >= _LABEL_GAP:
-        return first, second
-    push = (_LABEL_GAP - abs(gap)) / 2 * (1 if gap >= 0 else -1)
-    return _pushed(first, -push), _pushed(second, push)
+def spread_labels(
+    lines: Sequence[Line], *, low: float = -math.inf, high: float = math.inf
+) -> list[Line]:
+    """Lines whose labels do not cover each other, each as near to its line as may be.
+
+    Args:
+        lines: The lines; their order is kept.
+        low: The highest place of a baseline, from above.
+        high: The lowest.
+    """
+    order = sorted(range(len(lines)), key=lambda place: lines[place].label_y)
+    # Labels that touch are one group around the middle of their lines.
+    groups: list[tuple[list[int], float]] = []
+    for place in order:
+        groups.append(([place], lines[place].label_y))
+        while len(groups) > 1 and _touch(groups[-2], groups[-1]):
+            (second, _), (first, _) = groups.pop(), groups.pop()
+            joined = [*first, *second]
+            middle = sum(lines[one].label_y for one in joined) / len(joined)
+            groups.append((joined, middle))
+    spread = list(lines)
+    for members, middle in groups:
+        half = (len(members) - 1) * _LABEL_GAP / 2
+        top = max(min(middle, high - half), low + half) - half
+        for rank, place in enumerate(members):
+            at = round(top + rank * _LABEL_GAP, 2)
+            spread[place] = replace(lines[place], label_y=at)
+    return spread
 
 
-def _pushed(line: Line, by: float) -> Line:
-    return Line(
-        points=line.points,
-        x=line.x,
-        y=line.y,
-        label=line.label,
-        label_y=round(line.label_y + by, 2),
-    )
+def _touch(above: tuple[list[int], float], below: tuple[list[int], float]) -> bool:
+    halves = (len(above[0]) + len(below[0])) / 2 * _LABEL_GAP
+    return below[1] - above[1] < halves
 
 
 def _decades(axis: Axis, count: int) -> list[float]:

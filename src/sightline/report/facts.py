@@ -15,6 +15,7 @@ from sightline.report.quantities import (
     time_text,
 )
 from sightline.report.run import RunRecords
+from sightline.report.watched import TOWERS
 
 PROVEN = "The exported model is the model that was trained"
 
@@ -22,8 +23,6 @@ _SETTINGS = (
     ("training", "epochs", "Epochs"),
     ("training", "max_steps", "Steps at most"),
     ("training", "learning_rate", "Learning rate"),
-    ("training", "projector_learning_rate", "Learning rate, projector"),
-    ("training", "vision_learning_rate", "Learning rate, vision"),
     ("training", "scheduler", "Schedule"),
     ("training", "batch_size", "Batch size"),
     ("training", "gradient_accumulation", "Gradient accumulation"),
@@ -176,12 +175,28 @@ def setting_facts(run: RunRecords) -> tuple[Fact, ...]:
         if value is not None:
             text = number_text(value) if isinstance(value, float) else str(value)
             facts.append(Fact(name=name, value=text))
+            if key == "learning_rate":
+                facts += _tower_rates(run.config.get("tuning") or {})
+    stages = (run.plan or {}).get("stages") or []
+    if len(stages) > 1:
+        names = ", ".join(str(stage["name"]) for stage in stages)
+        facts.append(Fact(name="Stages", value=f"{len(stages)}: {names}"))
     lora = (run.plan or {}).get("lora")
     if lora:
         text = f"rank {lora['rank']}, alpha {lora['alpha']}, dropout {lora['dropout']}"
         facts.append(Fact(name="LoRA", value=text))
         facts.append(Fact(name="LoRA modules", value=count_text(len(lora["target_modules"]))))
     return tuple(facts)
+
+
+def _tower_rates(tuning: Mapping[str, Any]) -> list[Fact]:
+    """Towers with a learning rate of their own."""
+    return [
+        Fact(name=f"Learning rate, {tower}", value=number_text(float(rate)))
+        for tower in TOWERS
+        if isinstance(own := tuning.get(tower), Mapping)
+        and (rate := own.get("learning_rate")) is not None
+    ]
 
 
 def version_facts(run: RunRecords) -> tuple[Fact, ...]:

@@ -14,6 +14,7 @@ from sightline.families import FAMILIES
 from sightline.records import read_json, read_jsonl
 from sightline.report.curves import LossCurve, read_curve
 from sightline.report.ledger import LedgerSummary, read_ledger
+from sightline.report.watched import Watched, read_watched
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,7 @@ class RunRecords:
         ledger: What ``ledger.jsonl`` adds up to.
         plan: ``plan.json``.
         metrics: Lines of ``metrics.jsonl``.
+        alarms: Lines of ``alarms.jsonl``.
         certificate: ``certificate.json``.
         predictions: ``predictions.json``.
     """
@@ -39,6 +41,7 @@ class RunRecords:
     ledger: LedgerSummary | None
     plan: dict[str, Any] | None
     metrics: Sequence[dict[str, Any]]
+    alarms: Sequence[dict[str, Any]]
     certificate: dict[str, Any] | None
     predictions: dict[str, Any] | None
 
@@ -52,6 +55,11 @@ class RunRecords:
         """The family's name as people write it, or the key of one that is not known here."""
         key = self.state.get("family") or (self.certificate or {}).get("family") or "unknown"
         return FAMILIES[key].title if key in FAMILIES else key
+
+    @property
+    def watched(self) -> Watched:
+        """What was watched while it trained."""
+        return read_watched(self.metrics, self.plan)
 
     @property
     def curve(self) -> LossCurve:
@@ -83,6 +91,7 @@ def load_run(directory: Path) -> RunRecords:
         ledger=read_ledger(path / "ledger.jsonl"),
         plan=_object(path / "plan.json"),
         metrics=_lines(path / "metrics.jsonl"),
+        alarms=_lines(path / "alarms.jsonl"),
         certificate=_object(path / "certificate.json"),
         predictions=_object(path / "predictions.json"),
     )
