@@ -245,27 +245,28 @@ def spread_labels(
     """
     order = sorted(range(len(lines)), key=lambda place: lines[place].label_y)
     # Labels that touch are one group around the middle of their lines.
-    groups: list[tuple[list[int], float]] = []
+    groups: list[list[int]] = []
+
+    def top_of(group: list[int]) -> float:
+        half = (len(group) - 1) * _LABEL_GAP / 2
+        middle = sum(lines[place].label_y for place in group) / len(group)
+        return max(min(middle, high - half), low + half) - half
+
     for place in order:
-        groups.append(([place], lines[place].label_y))
-        while len(groups) > 1 and _touch(groups[-2], groups[-1]):
-            (second, _), (first, _) = groups.pop(), groups.pop()
-            joined = [*first, *second]
-            middle = sum(lines[one].label_y for one in joined) / len(joined)
-            groups.append((joined, middle))
+        groups.append([place])
+        while len(groups) > 1 and _touch(groups[-2], top_of(groups[-2]), top_of(groups[-1])):
+            below = groups.pop()
+            groups[-1] = [*groups[-1], *below]
     spread = list(lines)
-    for members, middle in groups:
-        half = (len(members) - 1) * _LABEL_GAP / 2
-        top = max(min(middle, high - half), low + half) - half
-        for rank, place in enumerate(members):
-            at = round(top + rank * _LABEL_GAP, 2)
+    for group in groups:
+        for rank, place in enumerate(group):
+            at = round(top_of(group) + rank * _LABEL_GAP, 2)
             spread[place] = replace(lines[place], label_y=at)
     return spread
 
 
-def _touch(above: tuple[list[int], float], below: tuple[list[int], float]) -> bool:
-    halves = (len(above[0]) + len(below[0])) / 2 * _LABEL_GAP
-    return below[1] - above[1] < halves
+def _touch(above: list[int], top_above: float, top_below: float) -> bool:
+    return top_below - top_above < len(above) * _LABEL_GAP
 
 
 def _decades(axis: Axis, count: int) -> list[float]:

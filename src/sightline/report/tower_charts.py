@@ -18,7 +18,7 @@ from sightline.report.curves import Points
 from sightline.report.quantities import number_text
 from sightline.report.watched import Border, Watched
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 112.0, 22.0, 26.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 112.0, 22.0, 26.0
 _WIDE, _NARROW = 480.0, 360.0
 _HEIGHT, _SMALL_HEIGHT = 230.0, 104.0
 # Of a logarithmic axis: what is lower stands at its lower edge.
@@ -59,6 +59,7 @@ class SeriesChart:
     borders: list[Tick]
     series: list[Series]
     is_logarithmic: bool
+    is_small: bool
     summary: str
 
 
@@ -163,6 +164,7 @@ def _chart(subject: _Subject, width: float) -> SeriesChart:
         borders=border_ticks(subject.borders, x),
         series=[Series(key=key, line=line) for key, line in zip(curves, placed, strict=True)],
         is_logarithmic=y.is_logarithmic,
+        is_small=subject.is_small,
         summary=_summary(subject, curves),
     )
 

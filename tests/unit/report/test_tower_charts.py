@@ -136,6 +136,9 @@ def test_labels_that_have_room_stay_at_their_lines() -> None:
 
     spread = spread_labels([line(100), line(10), line(104)])
     assert [one.label_y for one in spread] == [95.0, 10, 109.0]
+    # A group at the edge moves into the next, which gives way.
+    edge = spread_labels([line(100), line(100), line(85)], high=100)
+    assert [one.label_y for one in edge] == [86.0, 100.0, 72.0]
     # A group pushed into another joins it.
     chain = spread_labels([line(10), line(20), line(30)])
     assert [one.label_y for one in chain] == [6.0, 20.0, 34.0]
