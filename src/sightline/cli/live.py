@@ -1,4 +1,4 @@
-"""The live view of a training: three lines in a terminal, a few lines elsewhere."""
+"""The live view of a training: a bar and a small table in a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,14 +31,20 @@ class LiveView(TrainerCallback):
     Args:
         console: Where it is shown; where it is no terminal, at most ten lines are printed.
         num_stages: Stages of the run.
+        begins: Called when training begins, to take away what moved before.
         clock: Seconds, for tests.
     """
 
     def __init__(
-        self, console: Console, num_stages: int = 1, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        num_stages: int = 1,
+        begins: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._num_stages = num_stages
+        self._begins = begins
         self._clock = clock
         self._bar = Progress(
             TextColumn("training "),
@@ -59,6 +65,7 @@ class LiveView(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._begins()
         self._first_step, self._began = state.global_step, self._clock()
         self._printed = self._began
         self._tenth = _NUM_LINES * state.global_step // state.max_steps

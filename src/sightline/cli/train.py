@@ -26,6 +26,7 @@ class TerminalObserver:
         self._console = console
         self._status: Status | None = None
         self._live: Any = None
+        self._num_stages = 1
         self._stage = ""
         self._num_read = 0
 
@@ -66,6 +67,7 @@ class TerminalObserver:
     def planned(self, record: dict[str, Any]) -> None:
         """The parameter table is known."""
         self.close()
+        self._num_stages = len(record["stages"])
         self._console.print(plan_table(record))
 
     def stage_began(self, number: int, stage: Any, step: int) -> None:
@@ -81,13 +83,16 @@ class TerminalObserver:
         # It imports transformers, which takes seconds.
         from sightline.cli.live import LiveView
 
-        self._live = LiveView(self._console)
+        self._live = LiveView(self._console, self._num_stages, self._stop_spinner)
         return [self._live]
 
     def close(self) -> None:
         """Take away what moves."""
         if self._live is not None:
             self._live.close()
+        self._stop_spinner()
+
+    def _stop_spinner(self) -> None:
         if self._status is not None:
             self._status.stop()
             self._status = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -10,48 +10,49 @@ from rich.text import Text
 
 from sightline.report.quantities import duration_text, number_text, short_count
 
-_BY_TOWER = {"learning_rate": "rates", "grad_norm": "gradients"}
+_ROWS = {"learning_rate": "rate", "grad_norm": "gradient"}
+_COLUMN = 10
 
 
-def status_lines(logs: Mapping[str, Any], *, held_out: float | None, num_stages: int) -> Table:
-    """What stands below the progress bar: a line of rates, and one of gradients.
+def status_lines(logs: Mapping[str, Any], *, held_out: float | None, num_stages: int) -> Text:
+    """What stands below the progress bar: a line for the run, and a small table by tower.
+
+    At most 68 columns wide, and always of the same shape in a stage, so that nothing jumps.
 
     Args:
         logs: What was logged last, flat: ``grad_norm/vision``, ``tokens_per_second``.
         held_out: The last validation loss, or None.
         num_stages: Stages of the run; one is not worth a word.
     """
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column()
-    stage = f"{logs['stage']} of {num_stages}" if num_stages > 1 and "stage" in logs else ""
-    figures = [
-        *([f"stage {stage}"] if stage else []),
-        *([f"held out {number_text(held_out)}"] if held_out is not None else []),
-    ]
-    for name, word in _BY_TOWER.items():
-        cells = _towers(logs, name)
-        own = figures if name == "learning_rate" else _speed(logs)
-        if cells or own:
-            parts = [", ".join(cells), *own] if cells else own
-            grid.add_row(Text(word, style="dim"), Text("   ".join(parts)))
-    return grid
+    parts = [f"stage {logs['stage']} of {num_stages}"] if num_stages > 1 and "stage" in logs else []
+    if held_out is not None:
+        parts.append(f"held out {number_text(held_out)}")
+    lines = [Text("   ".join([*parts, *_speed(logs)]))]
+    towers = _towers(logs)
+    if towers:
+        lines.append(Text(" " * _COLUMN + _cells(towers), "dim"))
+    for name, word in _ROWS.items():
+        values = [logs.get(f"{name}/{tower}") for tower in towers]
+        if any(value is not None for value in values):
+            cells = _cells("-" if value is None else number_text(float(value)) for value in values)
+            lines.append(Text.assemble((f"{word:{_COLUMN}}", "dim"), cells))
+    return Text("\n").join(line for line in lines if line.plain)
 
 
-def _towers(logs: Mapping[str, Any], name: str) -> list[str]:
-    prefix = f"{name}/"
-    return [
-        f"{key.removeprefix(prefix)} {number_text(float(value))}"
-        for key, value in logs.items()
-        if key.startswith(prefix)
-    ]
+def _towers(logs: Mapping[str, Any]) -> list[str]:
+    """Towers that train now, in the order in which they were logged."""
+    names = (key.partition("/") for key in logs)
+    return list(dict.fromkeys(tower for name, _, tower in names if name in _ROWS and tower))
+
+
+def _cells(texts: Iterable[str]) -> str:
+    return "  ".join(f"{text:{_COLUMN}}" for text in texts).rstrip()
 
 
 def _speed(logs: Mapping[str, Any]) -> list[str]:
     words = {"tokens_per_second": "tokens/s", "images_per_second": "images/s"}
-    parts = [
-        f"{short_count(round(logs[key]))} {word}" for key, word in words.items() if key in logs
-    ]
+    found = {word: logs[key] for key, word in words.items() if key in logs}
+    parts = [f"{short_count(round(value))} {word}" for word, value in found.items()]
     if "memory_mib" in logs:
         parts.append(f"{logs['memory_mib'] / 1024:.1f} GiB")
     return parts
