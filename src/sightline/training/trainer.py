@@ -26,7 +26,7 @@ from peft import PeftModel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 
 from sightline.data import EncodedSample
 from sightline.errors import RunError
@@ -142,6 +142,16 @@ class SightlineTrainer(Trainer):
         inputs: Any = self._prepare_inputs(dict(batch))
         with self.compute_loss_context_manager():
             return self.compute_loss(self._planned, inputs, num_items_in_batch=num_tokens)
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, checkpointing being on. Overrides the Trainer's."""
+        # For the reentrant kind transformers has made the outputs of the token embedding and of
+        # the patch embedding require a gradient. Here it would only send the backward pass
+        # through towers and blocks that are frozen.
+        for module in self._planned.modules():
+            if isinstance(module, PreTrainedModel):
+                module.disable_input_require_grads()
+        return super()._inner_training_loop(*args, **kwargs)
 
     @property
     def planned(self) -> nn.Module:
