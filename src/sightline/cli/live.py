@@ -135,4 +135,4 @@ class LiveView(TrainerCallback):
             held_out=self._held_out,
             seconds=left,
         )
-        self._console.print(line)
+        self._console.print(line, soft_wrap=True)

@@ -73,7 +73,7 @@ def step_line(
     parts = [f"step {step:,} of {num_steps:,}", f"loss {number_text(float(logs['loss']))}"]
     if held_out is not None:
         parts.append(f"held out {number_text(held_out)}")
-    return "  ".join([*parts, *_speed(logs), f"{duration_text(seconds)} left"])
+    return "  ".join([*parts, *_speed(logs)[:1], f"{duration_text(seconds)} left"])
 
 
 def alarm_text(alarm: Mapping[str, Any]) -> Table:
