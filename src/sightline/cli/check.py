@@ -16,9 +16,15 @@ from sightline.cli.console import (
 
 
 def check_command(
-    path: Path, overrides: list[str], *, as_json: bool, strict: bool, output: Path | None
+    path: Path,
+    overrides: list[str],
+    *,
+    as_json: bool,
+    strict: bool,
+    output: Path | None,
+    device: str | None = None,
 ) -> int:
-    """Check a configuration's data; 0, 1 with warnings and ``strict``, 2 with errors."""
+    """Check a configuration's data and plan; 0, 1 with warnings and ``strict``, 2 with errors."""
     from sightline.config import load_config
 
     with user_errors():
@@ -27,9 +33,13 @@ def check_command(
         from sightline.checks.dataset import check_data
         from sightline.model import open_checkpoint, resolve_model, tiny_folder
         from sightline.preparation import prepare_data
+        from sightline.preparation.estimate import add_estimate, find_device
         from sightline.records import write_json
         from sightline.report.dataset import dataset_report
+        from sightline.report.estimate import estimate_report
+        from sightline.training.loss import model_loss
 
+        runs_on = find_device(device)
         console = make_console(stderr=as_json)
         folder = output or Path(f"{config.output}.check")
         source = resolve_model(config.model, tiny_folder(config.model, Path(config.output)))
@@ -48,12 +58,16 @@ def check_command(
             counts = data.train.write_ledger(folder / "ledger.jsonl", folder / "quarantine.jsonl")
             status.update("counting")
             record = check_data(config, checkpoint, data, counts)
+            status.update("estimating memory and time")
+            add_estimate(record, config, checkpoint, data, model_loss, runs_on)
             write_json(folder / "check.json", record)
         if as_json:
             json.dump(record, sys.stdout, ensure_ascii=False, indent=2)
             print()
         else:
             console.print(dataset_report(record))
+            if record["estimate"] is not None:
+                console.print(estimate_report(record["estimate"]))
             console.print("\nledger.jsonl, quarantine.jsonl and check.json are in")
             console.print(str(folder), soft_wrap=True)
     if record["errors"]:

@@ -68,12 +68,23 @@ def check(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the ledger; OUTPUT.check without it.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Estimate for this one: H100, RTX-4090, cpu, ...; this machine if none."),
+    ] = None,
 ) -> None:
-    """Read all data and say what is in it, what is wrong, and what max_length costs."""
+    """Read all data and say what is in it, what is wrong, what a run costs, and what fits."""
     from sightline.cli.check import check_command
 
     raise SystemExit(
-        check_command(config, overrides or [], as_json=as_json, strict=strict, output=output)
+        check_command(
+            config,
+            overrides or [],
+            as_json=as_json,
+            strict=strict,
+            output=output,
+            device=device,
+        )
     )
 
 

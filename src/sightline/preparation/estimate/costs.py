@@ -1,0 +1,235 @@
+"""Memory of a planned model in training: weights, optimizer, and the peak of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sightline.config import RunConfig
+from sightline.families import MappedFamily
+from sightline.model import Checkpoint, skeleton, take_raw_pixels
+from sightline.preparation.estimate.batches import Batches
+from sightline.preparation.estimate.devices import Device
+from sightline.preparation.estimate.simulate import Loss, Pass, simulate
+from sightline.preparation.estimate.timeline import Part
+from sightline.tuning import TuningPlan, apply_plan, enter_stage, resolve_plan
+
+# AdamW: two moments of every trained value, float32.
+_OPTIMIZER_BYTES = 8
+# bitsandbytes: 4 bits with a scale of 8 bits for 64 values; 8 bits with a scale a row.
+_QUANTISED_BITS = {"nf4": 4.127, "fp4": 4.127, "int8": 8.01}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What a proposal may change.
+
+    Attributes:
+        batch_size: Samples in a forward pass.
+        accumulation: Forward passes in a step.
+        checkpointing: Whether activations are computed twice.
+    """
+
+    batch_size: int
+    accumulation: int
+    checkpointing: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Static:
+    """Memory that does not change within a step, bytes.
+
+    Attributes:
+        weights: Parameters and buffers.
+        optimizer: Moments of what trains.
+        gradients: Gradients of what trains.
+        num_trained: Values that train.
+    """
+
+    weights: int
+    optimizer: int
+    gradients: int
+    num_trained: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """Peak memory of a step.
+
+    Attributes:
+        settings: At these settings.
+        stage: Number of the stage, 0-based.
+        batch: The samples that cost most.
+        parts: Bytes by part at the peak.
+        kept: Bytes that a forward pass leaves to the backward pass, by part.
+        flops: Operations of the pass.
+    """
+
+    settings: Settings
+    stage: int
+    batch: tuple[int, ...]
+    parts: Mapping[str, int]
+    kept: Mapping[Part, int]
+    flops: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.parts.values())
+
+
+class Costs:
+    """Simulates steps of a run.
+
+    Args:
+        config: The run's configuration.
+        checkpoint: The opened checkpoint.
+        batches: The run's batches, without pixels.
+        loss: Loss of a batch as training computes it.
+        device: What the run is for.
+
+    Raises:
+        PlanError: The plan cannot be.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        checkpoint: Checkpoint,
+        batches: Batches,
+        loss: Loss,
+        device: Device,
+    ) -> None:
+        self.dtype = precision_of(config.training.precision, device)
+        self.batches = batches
+        self.plan, self.model = planned_skeleton(config, checkpoint, self.dtype)
+        self._family: MappedFamily = checkpoint.family
+        self._loss = loss
+        self._device = device
+        self._static: dict[int, Static] = {}
+        self._collated: dict[tuple[int, ...], dict[str, torch.Tensor]] = {}
+
+    def worst(self, settings: Settings) -> Cost:
+        """The peak over all stages and the batches that cost most."""
+        costs = [
+            self.of(settings, stage, batch)
+            for stage in range(len(self.plan.stages))
+            for batch in self.batches.costliest(settings.batch_size)
+        ]
+        return max(costs, key=lambda cost: cost.peak_bytes)
+
+    def of(self, settings: Settings, stage: int, batch: tuple[int, ...]) -> Cost:
+        """The peak in a stage with a batch."""
+        accumulates = settings.accumulation > 1
+        static = self.static(stage)
+        ran = self.run(stage, batch, checkpointing=settings.checkpointing, accumulates=accumulates)
+        peak: dict[str, int] = dict(ran.peak.items())
+        if accumulates:
+            peak["gradients"] += static.gradients
+        if sum(peak.values()) < static.gradients:
+            # The step of the optimizer, when everything else is gone.
+            peak = {**dict.fromkeys(peak, 0), "gradients": static.gradients}
+        return Cost(
+            settings=settings,
+            stage=stage,
+            batch=batch,
+            parts={"weights": static.weights, "optimizer": static.optimizer, **peak},
+            kept=ran.kept,
+            flops=ran.flops,
+        )
+
+    def run(
+        self, stage: int, batch: tuple[int, ...], *, checkpointing: bool, accumulates: bool
+    ) -> Pass:
+        """A pass in a stage."""
+        enter_stage(self.model, self.plan, stage)
+        if batch not in self._collated:
+            self._collated[batch] = self.batches.collate(batch)
+        return simulate(
+            self.model,
+            self._family,
+            self._collated[batch],
+            self._loss,
+            self._device,
+            checkpointing=checkpointing,
+            autocast=self.dtype == torch.bfloat16,
+            accumulates=accumulates,
+        )
+
+    def static(self, stage: int) -> Static:
+        """Memory that does not change within a step of a stage."""
+        if stage not in self._static:
+            self._static[stage] = static_of(self.model, self.plan, stage)
+        return self._static[stage]
+
+
+def precision_of(precision: str, device: Device) -> torch.dtype:
+    """Dtype of a run on a device, as training chooses it there."""
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16" or (device.is_gpu and device.has_bf16):
+        return torch.bfloat16
+    return torch.float32
+
+
+def planned_skeleton(
+    config: RunConfig, checkpoint: Checkpoint, dtype: torch.dtype
+) -> tuple[TuningPlan, nn.Module]:
+    """The plan, and the model as the run will have it, on the meta device.
+
+    Raises:
+        PlanError: The plan cannot be.
+    """
+    model = skeleton(checkpoint, dtype=dtype)
+    if config.data.preparation == "lean" and checkpoint.recipes is not None:
+        take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
+    plan = resolve_plan(model, checkpoint.family, config.tuning, config.training)
+    # PEFT makes its factors on the device at hand.
+    with torch.device("meta"):
+        return plan, apply_plan(model, plan)
+
+
+def static_of(model: nn.Module, plan: TuningPlan, stage: int = 0) -> Static:
+    """Memory of a planned model that does not change within a step of a stage.
+
+    Args:
+        model: The planned model; it is left in the stage.
+        plan: Its plan.
+        stage: Number of the stage, 0-based.
+    """
+    trained: list[nn.Parameter] = []
+    stepped: dict[int, int] = {}
+    for number in range(stage + 1):
+        enter_stage(model, plan, number)
+        trained = [one for one in model.parameters() if one.requires_grad]
+        # What trained in an earlier stage keeps its moments.
+        stepped |= {id(one): one.numel() for one in trained}
+    weights = _bytes_of([*model.parameters(), *model.buffers()])
+    return Static(
+        weights=weights - _saved_by_quantisation(model, plan),
+        optimizer=_OPTIMIZER_BYTES * sum(stepped.values()),
+        gradients=_bytes_of(trained),
+        num_trained=sum(one.numel() for one in trained),
+    )
+
+
+def _bytes_of(tensors: Iterable[torch.Tensor]) -> int:
+    """Bytes of all; memory that several share counts once."""
+    storages = {one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in tensors}
+    return sum(storages.values())
+
+
+def _saved_by_quantisation(model: nn.Module, plan: TuningPlan) -> int:
+    """Bytes by which frozen weights of the language blocks are smaller in 4 or 8 bits."""
+    bits = _QUANTISED_BITS.get(plan.quantization)
+    if bits is None:
+        return 0
+    frozen = [
+        layer.weight
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and ".layers." in name and not layer.weight.requires_grad
+    ]
+    return sum(round(one.numel() * (one.element_size() - bits / 8)) for one in frozen)
