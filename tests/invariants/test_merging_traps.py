@@ -71,7 +71,7 @@ class Bench:
         torch.manual_seed(0)
         return trained(get_peft_model(self.model(dtype), config))
 
-    def ours(self, dtype: torch.dtype = torch.float32, **tuning: Any) -> Any:
+    def ours(self, /, dtype: torch.dtype = torch.float32, **tuning: Any) -> Any:
         model = self.model(dtype)
         plan = resolve_plan(
             model,
@@ -118,15 +118,18 @@ def test_d17_lora_on_one_of_two_tied_ends(tied: Bench, target: str, ensure: bool
     assert gap(tied.logits(adapted.merge_and_unload()), before) > VISIBLE, MENDED
     tower = {"lm_head": "head", "embed_tokens": "embeddings"}[target]
     with pytest.raises(PlanError, match=f"tuning.{tower} is lora, but this model ties its head"):
-        tied.ours(language="lora", **{tower: "lora"})
+        tied.ours(torch.float32, language="lora", **{tower: "lora"})
 
 
 def test_both_tied_ends_in_full_beside_lora_are_exact(tied: Bench, tmp_path: Path) -> None:
     ends = ["embed_tokens", "lm_head"]
-    adapted = tied.plain(target_modules=["q_proj"], modules_to_save=ends)
+    with pytest.warns(UserWarning, match="a tied layer is part of the adapter"):
+        adapted = tied.plain(target_modules=["q_proj"], modules_to_save=ends)
     before = tied.logits(adapted)
-    merged = adapted.merge_and_unload()
+    with pytest.warns(UserWarning, match="no longer tied after merging"):
+        merged = adapted.merge_and_unload()
     assert gap(tied.logits(merged), before) < TOLERANCE
+    assert merged.config.tie_word_embeddings is False
     ours = tied.ours(language="lora", embeddings="full", head="full")
     exported(tied, ours, tmp_path)
     with pytest.raises(PlanError, match="one weight cannot be frozen and trained"):
@@ -188,21 +191,26 @@ def test_a_merge_in_bf16_rounds_small_updates_away(bench: Bench, tmp_path: Path)
     assert unmoved > 0.1, MENDED
     assert lost > 0.05, MENDED
     model = bench.ours(torch.bfloat16, language="lora")
-    wanted = model.get_submodule(f"base_model.model.{layer}").get_delta_weight("default").clone()
+    wanted = _update(model, layer)
     save_adapter(model, bench.checkpoint, tmp_path / "adapter")
     back = open_adapter(str(bench.folder), tmp_path / "adapter")
     assert next(back.parameters()).dtype == torch.bfloat16
-    found = back.get_submodule(f"base_model.model.{layer}").get_delta_weight("default")
+    found = _update(back, layer)
     assert wanted.dtype == found.dtype == torch.float32
     assert torch.equal(found, wanted)
 
 
 def _updates(adapted: Any, base: Any, layer: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The update that an adapter asks for, and what a merge leaves of it."""
-    asked = adapted.get_submodule(f"base_model.model.{layer}").get_delta_weight("default").double()
+    asked = _update(adapted, layer).double()
     merged = adapted.merge_and_unload()
     kept = merged.get_submodule(layer).weight.double() - base.get_submodule(layer).weight.double()
-    return asked.detach(), kept.detach()
+    return asked, kept.detach()
+
+
+def _update(adapted: Any, layer: str) -> torch.Tensor:
+    found = adapted.get_submodule(f"base_model.model.{layer}").get_delta_weight("default")
+    return found.detach().clone()
 
 
 def test_d18_an_adapter_on_its_own_merged_model(bench: Bench, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ MERGER_LAYERS = {
     "qwen2_5_vl": ["mlp.0", "mlp.2"],
     "qwen3_vl": ["linear_fc1", "linear_fc2"],
 }
+MENDED = "plain PEFT does not do this any more: the trap is mended upstream"
 FROZEN = {"language": "freeze", "projector": "freeze", "vision": "freeze"}
 
 
@@ -78,7 +79,7 @@ def towers(hits: dict[tuple[str, str], int]) -> set[str]:
 
 def test_all_linear_reaches_every_tower_but_the_head(checkpoint: Checkpoint) -> None:
     reached = peft_hits(checkpoint, target_modules="all-linear")
-    assert towers(reached) == {"vision", "projector", "language"}
+    assert towers(reached) == {"vision", "projector", "language"}, MENDED
     assert ("vision", "embedding") not in reached, "all-linear has come to the patch embedding"
     deepstack = len(checkpoint.family.modules.projectors) > 1
     assert (("projector", "deepstack") in reached) == deepstack
@@ -91,7 +92,7 @@ def test_all_linear_reaches_every_tower_but_the_head(checkpoint: Checkpoint) -> 
 def test_gate_proj_also_hits_a_gated_vision_tower(checkpoint: Checkpoint) -> None:
     reached = peft_hits(checkpoint, target_modules=["gate_proj"])
     gated = checkpoint.family.key in GATED_VISION
-    assert towers(reached) == ({"language", "vision"} if gated else {"language"})
+    assert towers(reached) == ({"language", "vision"} if gated else {"language"}), MENDED
     plan = plan_of(checkpoint, language="lora", lora={"target_modules": ["gate_proj"]})
     assert towers(plan_hits(plan)) == {"language"}
     [target] = plan.targets
@@ -101,7 +102,7 @@ def test_gate_proj_also_hits_a_gated_vision_tower(checkpoint: Checkpoint) -> Non
 
 def test_proj_also_hits_the_convolution_of_the_patch_embedding(checkpoint: Checkpoint) -> None:
     reached = peft_hits(checkpoint, target_modules=["proj"])
-    assert reached["vision", "embedding"] == 1
+    assert reached.get(("vision", "embedding")) == 1, MENDED
     assert towers(reached) == {"vision"}
     named = {"target_modules": ["proj"]}
     blocks = {"mode": "freeze", "parts": [{"mode": "lora", "blocks": "0-"}]}
@@ -151,7 +152,7 @@ def test_merger_to_save_skips_the_deepstack_mergers(checkpoint: Checkpoint) -> N
         for name, parameter in adapted.named_parameters()
         if ".modules_to_save." in name and parameter.requires_grad
     }
-    assert saved == {checkpoint.family.modules.projectors[0]}
+    assert saved == {checkpoint.family.modules.projectors[0]}, MENDED
     plan = plan_of(checkpoint, language="lora", projector="full")
     kinds = {kind for _, kind in plan_hits(plan, "full")}
     deepstack = len(checkpoint.family.modules.projectors) > 1
@@ -199,7 +200,7 @@ def test_targets_of_attention_miss_the_layers_of_linear_attention() -> None:
     }
     full = [str(i) for i, kind in enumerate(text.layer_types) if kind == "full_attention"]
     assert 0 < len(full) < 4
-    assert layers == set(full)
+    assert layers == set(full), MENDED
     with pytest.raises(ModelError, match="qwen3_5"):
         mapped_family_of("qwen3_5", source="a/folder")
 

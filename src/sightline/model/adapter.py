@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,10 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, base: str = "the base
         )
     try:
         given = set(load_peft_weights(str(adapter), device="cpu"))
-        adapted = PeftModel.from_pretrained(model, str(adapter))
+        with warnings.catch_warnings():
+            # Of names that are missing PEFT warns; they are refused below.
+            warnings.simplefilter("ignore", UserWarning)
+            adapted = PeftModel.from_pretrained(model, str(adapter))
     except KeyError as error:
         # So PEFT says that a module which trained in full is not there.
         raise ModelError(
