@@ -118,6 +118,10 @@ class SightlineTrainer(Trainer):
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             # DDP averages gradients over ranks; the count is already global.
             loss = loss * self.accelerator.num_processes
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            # Text alone, where only vision or the projector train: it reaches nothing that trains.
+            # As a leaf it can go backward, and moves nothing.
+            loss = loss.detach().requires_grad_()
         return (loss, {}) if return_outputs else loss
 
     def training_step(
