@@ -82,7 +82,6 @@ def _plain_tree(towers: Sequence[TowerGroup], totals: Mapping[str, int]) -> Tabl
     table = plain_table(
         ("", False), ("weights", True), ("dtype", False), ("memory", True), ("", False)
     )
-    table.columns[0].no_wrap = True
     for line in tree_lines(towers, "all", with_modules=True):
         if line.group is None:
             table.add_row(line.text, "", "", "", Text(line.words, style="dim"))

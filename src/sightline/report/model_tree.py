@@ -143,7 +143,6 @@ def tree_table(
     columns += [("stage", False)] if num_stages > 1 else []
     columns += [("memory", True)] if with_memory else []
     table = plain_table(*columns)
-    table.columns[0].no_wrap = True
     for line in lines:
         cells = _cells(line.group, num_stages > 1, with_memory) if line.group else ()
         table.add_row(line.text, *cells)

@@ -154,6 +154,36 @@ def plan_of(
     }
 
 
+def map_record(plan: dict[str, Any]) -> dict[str, Any]:
+    """What ``sightline inspect model --json`` prints of a model with this plan."""
+    tree: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in plan["rows"]:
+        leaf = row | {"modules": ["one", "two"], "tied_to": None}
+        tree.setdefault(row["tower"], {}).setdefault(row["block"], []).append(leaf)
+    if plan["is_tied"]:
+        rates = [None] * len(plan["stages"])
+        head = plan_row("head", "lm_head", "head", 0, rates=rates)
+        tree["head"] = {"lm_head": [head | {"modules": [], "tied_to": "embed_tokens"}]}
+    return {
+        "schema": 1,
+        "model": "runs/tiny/a",
+        "family": {"key": "a", "title": "A"},
+        "dtype": "bfloat16",
+        "is_tied": plan["is_tied"],
+        "totals": plan["totals"],
+        "notes": [],
+        "plan": {"path": "run.yaml", "num_steps": 60}
+        | {key: plan[key] for key in ("stages", "targets", "quantization")},
+        "tree": [
+            {
+                "name": tower,
+                "children": [{"name": name, "children": leaves} for name, leaves in blocks.items()],
+            }
+            for tower, blocks in tree.items()
+        ],
+    }
+
+
 def metrics_lines(num_steps: int = 50, *, evaluation: bool = True) -> list[dict[str, Any]]:
     """A loss from 6 down to 6.4e-4, with a warm-up and a held-out loss."""
     lines: list[dict[str, Any]] = []

@@ -108,6 +108,9 @@ def test_words_over_cells_say_how_they_train(maker: Any) -> None:
     assert "0-31: frozen" in words
     assert "0-35: LoRA r16" in words
     assert "full" in words
+    last = draw_plan(maker.staged_plan_record())[2]
+    assert "0-1: in part" in _words(last.wide)
+    assert "attention LoRA r16" in _words(last.narrow)
     assert "tied head" in _words(draw_plan(maker.staged_plan_record())[0].wide)
 
 
@@ -161,10 +164,11 @@ def test_names_of_stages_and_modules_are_escaped(
     for row in plan["rows"]:
         if row["block"] in ("merger", "layers.3"):
             row["block"] = f"{ATTACK}.3"
-        row["kind"] = row["kind"].replace("mlp", ATTACK)
+        row["kind"] = row["kind"].replace("mlp", ATTACK).replace("attention", "<script>")
     (run / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     html = render_run(run).read_text(encoding="utf-8")
     page = read_page(html)
     assert "<script" not in html
+    assert "<script> LoRA r16" in page.text  # a label over cells
     assert page.faults == []
     assert f"2 {ATTACK}" in page.text

@@ -153,6 +153,9 @@ def test_paths_lead_to_modules_that_own_all_weights(
         for block in node.children:
             model.get_submodule(block.path)
             assert block.path.endswith(f".{block.name}") or block.path == block.name
+            number = block.name.rpartition(".")[2]
+            assert block.words.blocks == (int(number) if number.isdigit() else None)
+            assert {leaf.words.blocks for leaf in block.children} == {block.words.blocks}
 
 
 def test_words_address_what_they_stand_for(architecture: tuple[MappedFamily, Any]) -> None:
