@@ -220,3 +220,39 @@ def test_the_dtype_is_the_one_that_training_would_load(
     record = json.loads(command("inspect", "model", config_only, "--plan", path, "--json").out)
     assert record["dtype"] == ("bfloat16" if torch.cuda.is_available() else "float32")
     assert any("training.precision is auto" in note for note in record["notes"])
+
+
+def test_a_run_writes_the_plan_that_the_map_showed(
+    command, tmp_path: Path, shapes_folder: Path, plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The map is laid on no weights, the run on real ones: every figure is the same."""
+    monkeypatch.chdir(tmp_path)
+    data = str(shapes_folder / "train.jsonl")
+    stages = [{"until": 2, "language": "freeze"}, {"vision": "lora", "learning_rate_factor": 0.5}]
+    tuning = {
+        "language": {"mode": "lora", "parts": [{"blocks": "0", "kind": "mlp", "mode": "full"}]},
+        "lora": {"rank": 4, "dora": True},
+        "stages": stages,
+    }
+    path = plan(
+        data={"train": data},
+        training={"precision": "bf16", "max_steps": 4, "gradient_accumulation": 1},
+        tuning=tuning,
+        verify={"enabled": False},
+        output="runs/first",
+    )
+    outcome = command("train", path)
+    assert outcome.code == 0, outcome.err
+    written = json.loads((tmp_path / "runs/first/plan.json").read_text("utf-8"))
+    outcome = command("inspect", "model", "runs/tiny/qwen3_vl", "--plan", path, "--json")
+    record = json.loads(outcome.out)
+    rows = [
+        leaf | {"block": block["name"]}
+        for tower in record["tree"]
+        for block in tower["children"]
+        for leaf in block["children"]
+    ]
+    assert written["totals"] == record["totals"]
+    assert written["rows"] == [
+        {key: row[key] for key in old} for row, old in zip(rows, written["rows"], strict=True)
+    ]
