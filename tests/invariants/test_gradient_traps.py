@@ -270,7 +270,7 @@ def _tables(model: nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("cast", [torch.bfloat16, torch.float16])
 def test_d22_a_cast_model_rounds_its_rotary_frequencies(bench: Bench, cast: torch.dtype) -> None:
     right = _tables(load_weights(bench.checkpoint.source, dtype=torch.float32))
-    plain: nn.Module = load_weights(bench.checkpoint.source, dtype=torch.float32)
+    plain: Any = load_weights(bench.checkpoint.source, dtype=torch.float32)
     rounded = _tables(plain.to(cast))
     name = next(name for name in right if "language_model" in name)
     assert rounded[name].dtype == cast, MENDED
@@ -291,6 +291,8 @@ def test_d22_what_a_run_does_leaves_them_as_they_are(bench: Bench) -> None:
     planned = apply_plan(model, plan)
     trains = {item.parameter.dtype for item in named_parameters(planned) if item.factor}
     assert trains == {torch.float32}
+    frozen = {item.parameter.dtype for item in named_parameters(planned) if item.is_copy}
+    assert frozen == {torch.bfloat16}
     for found in (_tables(planned), _tables(merge(planned, torch.bfloat16))):
         assert len(found) == len(right)
         for name, table in found.items():

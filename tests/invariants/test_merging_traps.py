@@ -180,6 +180,14 @@ def test_a_merge_in_fp32_is_exact(bench: Bench, tmp_path: Path, tuning: dict[str
     exported(bench, model, tmp_path)
 
 
+def test_kinds_of_lora_are_what_they_are_called(bench: Bench) -> None:
+    layer = "base_model.model.model.language_model.layers.0.self_attn.q_proj"
+    for kind, scale in (({}, 2.0), ({"rslora": True}, 8.0), ({"dora": True}, 2.0)):
+        adapted = bench.ours(language="lora", lora=kind).get_submodule(layer)
+        assert adapted.scaling["default"] == scale  # 32 / 16, or 32 / sqrt(16)
+        assert ("default" in adapted.lora_magnitude_vector) == ("dora" in kind)
+
+
 def test_a_merge_in_bf16_rounds_small_updates_away(bench: Bench, tmp_path: Path) -> None:
     """It does so everywhere; the adapter beside the merged model keeps all of the update."""
     config = LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=["q_proj"])

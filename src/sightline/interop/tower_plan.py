@@ -83,10 +83,7 @@ def match_tied(ledger: Ledger, key: str) -> None:
     modes = {tower: mode_of(ledger, tower) for tower in ("embeddings", "head")}
     frozen = [tower for tower, mode in modes.items() if mode == "freeze"]
     if len(frozen) == 1 and "full" in modes.values() and is_tied(ledger):
-        note = (
-            "This model ties embedding and head: one weight, so both train. Theirs lets the two "
-            "come apart."
-        )
+        note = "This model ties embedding and head: one weight cannot be frozen and trained."
         ledger.put(f"tuning.{frozen[0]}", "full")
         ledger.row(key, "(tied)", f"tuning.{frozen[0]}", "full", "differs", note)
 

@@ -22,13 +22,15 @@ from transformers import PreTrainedModel
 from sightline.errors import ModelError
 from sightline.model.fingerprint import fingerprint
 from sightline.model.load import load_weights
+from sightline.model.quantized import named_weights
 from sightline.records import read_json
 
 PREPARATION_FILE = "sightline.json"
 """What Sightline writes beside an exported model or adapter."""
 
 _ADVICE = "Use the base that the adapter was trained on, and the adapter's whole folder."
-_STANDS_ON = re.compile(r"\.(base_layer|original_module)(?=\.)")
+_STANDS_ON = re.compile(r"\.base_layer(?=\.)")
+_ADDED = re.compile(r"\.(lora_\w+|modules_to_save)\.")
 # Before transformers 4.52 the decoder stood at `model.layers`, the vision tower at `visual`.
 _OLDER_NAMES = re.compile(r"base_model\.model\.(visual\.|model\.layers\.)")
 
@@ -53,8 +55,48 @@ def base_record(model: nn.Module) -> dict[str, Any] | None:
     }
 
 
+def base_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every weight of the base by its plain name, whatever PEFT put around it.
+
+    Scales of quantised weights are among them, as ``NAME.weight.absmax`` and the like. LoRA's
+    factors are not, nor the copies that train in full instead of a module of the base.
+
+    Args:
+        model: A plain model, or PEFT's.
+    """
+    return {
+        _STANDS_ON.sub("", name).removeprefix("base_model.model."): tensor
+        for name, tensor in named_weights(model)
+        if not _ADDED.search(name)
+    }
+
+
+def adapter_tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+    """What an adapter's file holds, by the names it has there, from a model in memory."""
+    # "auto" would ask the hub whether the embedding was resized.
+    return get_peft_model_state_dict(model, save_embedding_layers=False)
+
+
+def saved_tensors(adapter: Path) -> dict[str, torch.Tensor]:
+    """What an adapter's file holds.
+
+    Raises:
+        ModelError: It is not there, or broken.
+    """
+    try:
+        return load_peft_weights(str(adapter), device="cpu")
+    except Exception as error:
+        # PEFT asks the hub for what is missing; Safetensors has errors of its own.
+        raise ModelError(
+            f"{adapter}: the adapter cannot be read: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
 def _stood_on(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The base's own weights of every module that an adapter changes, by name."""
+    """The base's own weights of every module that LoRA adds to, by name.
+
+    Of modules that trained in full the adapter has its own weights, whatever the base has.
+    """
     return {
         _STANDS_ON.sub("", name): parameter
         for name, parameter in model.named_parameters()
@@ -125,8 +167,7 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, base: str = "the base
 
 def _names(adapted: PeftModel) -> set[str]:
     """Names that its adapter's tensors have in a file."""
-    # "auto" would ask the hub whether the embedding was resized.
-    return set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    return set(adapter_tensors(adapted))
 
 
 def _refuse_other_names(adapter: Path, given: set[str], wanted: set[str]) -> None:
