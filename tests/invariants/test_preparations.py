@@ -15,24 +15,9 @@ from transformers import TrainerCallback
 from sightline.config import RunConfig
 from sightline.errors import RunError
 from sightline.model import save_merged
-from sightline.training import train
+from sightline.training import Observer, train
 
 NUM_STEPS = 6
-
-
-class Silent:
-    """An observer that says nothing; it may stop the run after a step."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self._stop_after = stop_after
-
-    def stage(self, text: str) -> None: ...
-    def prepared(self, data: Any, checkpoint: Any) -> None: ...
-    def planned(self, record: dict[str, Any]) -> None: ...
-    def samples_read(self, count: int) -> None: ...
-
-    def trainer_callbacks(self) -> list[Any]:
-        return [] if self._stop_after is None else [_StopAfter(self._stop_after)]
 
 
 class _StopAfter(TrainerCallback):
@@ -42,6 +27,16 @@ class _StopAfter(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self._step:
             raise KeyboardInterrupt
+
+
+class Stopping(Observer):
+    """Stops the run after a step."""
+
+    def __init__(self, *, after: int) -> None:
+        self._after = after
+
+    def trainer_callbacks(self) -> list[Any]:
+        return [_StopAfter(self._after)]
 
 
 Configure = Callable[..., RunConfig]
@@ -88,7 +83,7 @@ def configure(
 
 def _trained(config: RunConfig) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses of every step, and the exported weights."""
-    run = train(config, Silent()).run
+    run = train(config, Observer()).run
     return _outcome(run.path)
 
 
@@ -125,7 +120,7 @@ def test_what_is_exported_is_the_plain_model(
         save_merged(model, *others)
 
     monkeypatch.setattr("sightline.training.run.save_merged", looked_at)
-    train(configure("run"), Silent())
+    train(configure("run"), Observer())
     [names] = exported
     assert any(name.endswith("PatchEmbed") for name in names)
     assert not any(name.startswith("Raw") for name in names)
@@ -152,8 +147,8 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_batches(
     losses, weights = _trained(configure("whole"))
     config = configure("stopped", num_workers=2)
     with pytest.raises(KeyboardInterrupt):
-        train(config, Silent(stop_after=3))
-    run = train(config, Silent(), resume=True).run
+        train(config, Stopping(after=3))
+    run = train(config, Observer(), resume=True).run
     given, exported = _outcome(run.path)
     assert given == losses
     assert all(torch.equal(exported[key], weights[key]) for key in weights)
@@ -166,7 +161,7 @@ def test_a_checkpoint_of_other_weights_is_not_gone_on_from(
     """The Trainer by itself warns, and goes on from the base weights."""
     config = configure("stopped")
     with pytest.raises(KeyboardInterrupt):
-        train(config, Silent(stop_after=3))
+        train(config, Stopping(after=3))
     [path] = Path(config.output).glob("checkpoints/checkpoint-2/model.safetensors")
     tensors = load_file(str(path))
     name = next(name for name in tensors if name.endswith("norm.weight"))
@@ -175,7 +170,7 @@ def test_a_checkpoint_of_other_weights_is_not_gone_on_from(
         del tensors[name]
     save_file(tensors, str(path), metadata={"format": "pt"})
     with pytest.raises(RunError) as caught:
-        train(config, Silent(), resume=True)
+        train(config, Observer(), resume=True)
     missing, unknown = (1, 0) if fault == "missing" else (0, 1)
     said = f"{missing} are missing and {unknown} are unknown, "
     assert said + (name if fault == "missing" else f"old.{name}") in str(caught.value)

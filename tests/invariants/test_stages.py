@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.config import RunConfig
-from sightline.training import train
+from sightline.training import Observer, train
+from sightline.tuning import PlannedStage
 
 STAGES = [
     {"name": "align", "until": "30%", "language": "freeze", "vision": "freeze"},
@@ -28,16 +28,13 @@ STAGES = [
 NUM_STEPS = 10
 
 
-class Silent:
-    """Told what happens; remembers the stages."""
+class Silent(Observer):
+    """Remembers the stages."""
 
     def __init__(self) -> None:
         self.began: list[tuple[int, str, int]] = []
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *args, **kwargs: []
-
-    def stage_began(self, number: int, stage: Any, step: int) -> None:
+    def stage_began(self, number: int, stage: PlannedStage, step: int) -> None:
         self.began.append((number, stage.name, step))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sightline.checks import answers, logits, positions, preprocessing, tokens, weights
+from sightline.checks import answers, logits, plan, positions, preprocessing, tokens, weights
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
 from sightline.checks.plain import picture_paths
@@ -74,7 +74,9 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
     add(positions.conformance(context))
     add(weights.bit_identical(context))
     add(weights.frozen_unmoved(context))
-    add(weights.gradients_reached(context))
+    add(plan.gradients_before(context))
+    add(plan.gradients_reached(context))
+    add(plan.weights_moved(context))
     add(logits.merged_equals_trained(context))
     add(logits.cache_equals_whole(context))
     add(logits.adapter_equals_merged(context))

@@ -89,6 +89,7 @@ class ProofWatch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         trainer = self._ready()
+        self._refuse_outside_optimizer()
         model = trainer.planned
         model.train()
         collate: Any = trainer.data_collator
@@ -175,13 +176,23 @@ class ProofWatch(TrainerCallback):
         cause = (
             f"Its learning rate is {rate:g}: raise it, or freeze what is not to train."
             if rate < 1e-7
-            else "The optimizer does not hold it, or something sets it back after each step."
+            else "Something sets it back after each step, or the optimizer passes over it."
         )
         return (
             f"what trains is not what the plan says: after step {movement.step}, "
             f"{len(movement.unmoved)} of {sum(row.num_tensors for row in movement.rows)} tensors "
             f"that got gradients have not moved.\nThe first is {first}. {cause}"
         )
+
+    def _refuse_outside_optimizer(self) -> None:
+        held = self._rates()
+        missing = [name for name in self._parameters if name not in held]
+        if missing:
+            raise PlanError(
+                f"what trains is not what the plan says: the optimizer does not hold "
+                f"{len(missing)} of {len(self._parameters)} tensors that should train.\n"
+                f"The first is {missing[0]}."
+            )
 
     def _refuse_gradients_of_frozen(self) -> None:
         for name, module in self._owners.items():
@@ -207,7 +218,7 @@ class ProofWatch(TrainerCallback):
         }
 
     def _forget_stage(self) -> None:
-        self._looks = list(_LOOKS)
+        self._looks: list[int] = list(_LOOKS)
         self._num_moving = 0
         self._reached: set[str] = set()
         self._travelled: dict[str, float] = {}
