@@ -73,3 +73,32 @@ def check_command(
     if record["errors"]:
         return EXIT_BAD_INPUT
     return EXIT_NOT_PROVEN if strict and record["warnings"] else 0
+
+
+def probe_command(path: Path, overrides: list[str], *, as_json: bool, output: Path | None) -> int:
+    """Prove a configuration's plan on one real batch; 0, or 1 where it is not proven."""
+    from sightline.config import load_config
+
+    with user_errors():
+        config = load_config(path, overrides)
+        quiet_libraries()
+        from sightline.cli.train import TerminalObserver
+        from sightline.records import write_json
+        from sightline.report.proof import proof_report
+        from sightline.training.prove import prove_plan
+
+        console = make_console(stderr=as_json)
+        observer = TerminalObserver(console)
+        try:
+            proof = prove_plan(config, observer)
+        finally:
+            observer.close()
+        folder = output or Path(f"{config.output}.check")
+        record = proof.record()
+        write_json(folder / "proof.json", {"schema": 1, "before": record})
+        if as_json:
+            json.dump(record, sys.stdout, ensure_ascii=False, indent=2)
+            print()
+        else:
+            console.print(proof_report(record))
+    return 0 if proof.holds else EXIT_NOT_PROVEN

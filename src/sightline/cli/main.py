@@ -72,10 +72,18 @@ def check(
         str | None,
         typer.Option(help="Estimate for this one: H100, RTX-4090, cpu, ...; this machine if none."),
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="Only this: load the model and prove the plan on one real batch."
+        ),
+    ] = False,
 ) -> None:
     """Read all data and say what is in it, what is wrong, what a run costs, and what fits."""
-    from sightline.cli.check import check_command
+    from sightline.cli.check import check_command, probe_command
 
+    if probe:
+        raise SystemExit(probe_command(config, overrides or [], as_json=as_json, output=output))
     raise SystemExit(
         check_command(
             config,

@@ -1,0 +1,44 @@
+"""The proof alone: one real batch forward and back, without a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from sightline.config import RunConfig
+from sightline.model import follow_engine
+from sightline.training.observer import Observer
+from sightline.training.proof import GradientProof, proof_samples, prove_gradients
+from sightline.training.ready import get_ready
+from sightline.tuning import apply_plan, refuse_unlike_plan
+
+
+def prove_plan(config: RunConfig, observer: Observer) -> GradientProof:
+    """Put a configuration's plan on its model and see what one real batch reaches.
+
+    Args:
+        config: The validated configuration.
+        observer: Told what happens.
+
+    Raises:
+        SightlineError: The plan, the data or the weights are wrong. A plan that is not followed
+            is no error: the proof says so.
+    """
+    ready = get_ready(config, observer)
+    observer.stage("one batch forward and back")
+    set_seed(config.training.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    family, rule = ready.checkpoint.family, ready.checkpoint.position_rule
+    model: Any = apply_plan(follow_engine(ready.model, rule, check_given=False), ready.plan)
+    refuse_unlike_plan(model, ready.plan, family)
+    if config.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model = model.to(device).train()
+    samples, collate = proof_samples(ready.data.train.samples), ready.collator()
+    batches = [
+        {key: value.to(device) for key, value in collate([sample]).items()} for sample in samples
+    ]
+    precision = torch.autocast(device.type, torch.bfloat16, enabled=ready.dtype == torch.bfloat16)
+    return prove_gradients(model, ready.plan, family, samples, batches, precision)
