@@ -50,12 +50,14 @@ def peft_hits(checkpoint: Checkpoint, **settings: Any) -> dict[tuple[str, str], 
 
 
 def plan_of(checkpoint: Checkpoint, **tuning: Any) -> TuningPlan:
-    return resolve_plan(
+    plan = resolve_plan(
         skeleton(checkpoint),
         checkpoint.family,
         TuningConfig.model_validate(FROZEN | tuning),
         TrainingConfig(),
     )
+    assert all(module.trains_in(0) == (module.mode != "freeze") for module in plan.modules)
+    return plan
 
 
 def plan_hits(plan: TuningPlan, mode: str = "lora") -> dict[tuple[str, str], int]:

@@ -30,6 +30,7 @@ PREPARATION_FILE = "sightline.json"
 
 _ADVICE = "Use the base that the adapter was trained on, and the adapter's whole folder."
 _STANDS_ON = re.compile(r"\.base_layer(?=\.)")
+_WRAPPED = re.compile(r"\.(base_layer|original_module)(?=\.)")
 _ADDED = re.compile(r"\.(lora_\w+|modules_to_save)\.")
 # Before transformers 4.52 the decoder stood at `model.layers`, the vision tower at `visual`.
 _OLDER_NAMES = re.compile(r"base_model\.model\.(visual\.|model\.layers\.)")
@@ -65,7 +66,7 @@ def base_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         model: A plain model, or PEFT's.
     """
     return {
-        _STANDS_ON.sub("", name).removeprefix("base_model.model."): tensor
+        _WRAPPED.sub("", name).removeprefix("base_model.model."): tensor
         for name, tensor in named_weights(model)
         if not _ADDED.search(name)
     }
