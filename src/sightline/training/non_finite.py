@@ -96,12 +96,10 @@ class _Seen:
     """A module while the batch runs through it."""
 
     kind: str
-    depth: int
     came_in: _Flow = field(default_factory=_Flow)
     went_out: _Flow = field(default_factory=_Flow)
     gradients_out: _Flow = field(default_factory=_Flow)
     gradients_in: _Flow = field(default_factory=_Flow)
-    num_out_seen: int = 0
 
 
 def find_origin(
@@ -141,8 +139,7 @@ class _Watch:
     def __init__(self, model: nn.Module) -> None:
         self._modules = dict(model.named_modules())
         self._seen = {
-            name: _Seen(kind=type(module).__name__, depth=name.count("."))
-            for name, module in self._modules.items()
+            name: _Seen(kind=type(module).__name__) for name, module in self._modules.items()
         }
         self._handles: list[RemovableHandle] = []
         self._open: list[str] = []
@@ -170,8 +167,8 @@ class _Watch:
         return self._told(self._origin, "forward", self._seen[self._origin].came_in)
 
     def backward_origin(self) -> Origin | None:
-        """The innermost module between finite and other gradients, the last one of the model
-        where there are several, since the way back begins at the end."""
+        """The innermost module between finite and other gradients: a module stands before those
+        in it. Of several it is the last of the model, where the way back begins."""
         found = [
             name
             for name, seen in self._seen.items()
@@ -179,14 +176,9 @@ class _Watch:
             and seen.gradients_out.is_finite
             and not (seen.gradients_in.is_finite and self._weights_are_finite(name))
         ]
-        inner = [
-            name
-            for name in found
-            if not any(other != name and _is_inside(other, name) for other in found)
-        ]
-        if not inner:
+        if not found:
             return None
-        return self._told(inner[-1], "backward", self._seen[inner[-1]].gradients_out)
+        return self._told(found[-1], "backward", self._seen[found[-1]].gradients_out)
 
     def _weights_are_finite(self, name: str) -> bool:
         own = self._modules[name].parameters(recurse=False)
@@ -235,10 +227,6 @@ class _Watch:
 def _plain(name: str) -> str:
     """A name without what PEFT puts before it; `lora_A` inside it says where exactly."""
     return name.removeprefix("base_model.model.")
-
-
-def _is_inside(name: str, other: str) -> bool:
-    return not other or name.startswith(f"{other}.")
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

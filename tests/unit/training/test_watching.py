@@ -307,17 +307,19 @@ def test_the_trainer_alone_hides_a_loss_that_is_nan(tmp_path: Path, is_filtered:
 
 
 def test_counting_leaves_out_padding_and_pauses() -> None:
-    times = iter([0.0, 1.0, 3.0, 100.0, 101.0])
-    throughput = Throughput(lambda: next(times))
+    now = [0.0]
+    throughput = Throughput(lambda: now[0])
     batch = {key: torch.stack([row[key] for row in _samples(2)]) for key in _samples(1)[0]}
-    throughput.paused()  # 1
     throughput.saw(batch)
-    throughput.step_ended()  # 3
-    throughput.paused()  # 100: an evaluation
+    now[0] = 2.0
+    throughput.step_ended()
+    now[0] = 100.0  # an evaluation
+    throughput.paused()
     del batch["image_grid_thw"]
     batch["labels"] = torch.full((2, 5), -100)
     throughput.saw(batch)
-    throughput.step_ended()  # 101
+    now[0] = 101.0
+    throughput.step_ended()
     assert throughput.take() == {
         "tokens_per_second": 16 / 3,
         "images_per_second": 2 / 3,
