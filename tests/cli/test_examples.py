@@ -24,13 +24,23 @@ MAKE_DATA = {
         "shapes", "examples/data/multi_image", "--images", "0", "--multi-image", "3",
         "--height", "128", "--width", "128", "--box-space", "thousandths", "--layout", "openai",
     ],
+    "staged": ["shapes", "examples/data/detect", "--images", "4", "--max-shapes", "2"],
 }  # fmt: skip
+
+# What else the comments show, between data and training.
+ALSO = {
+    "staged": [
+        ["tiny", "qwen2_5_vl", "runs/tiny/qwen2_5_vl"],
+        ["inspect", "model", "runs/tiny/qwen2_5_vl", "--plan", "examples/staged.yaml"],
+    ],
+}
 
 # Two epochs show that an example runs; the first one is run as it stands, to exact answers.
 SHORTER = {
     "detect": [],
     "video": ["--set", "training.epochs=2", "--set", "verify.answers=consistent"],
     "multi_image": ["--set", "training.epochs=2", "--set", "verify.answers=consistent"],
+    "staged": ["--set", "training.epochs=5"],
 }
 
 
@@ -56,7 +66,7 @@ def test_the_comment_shows_the_commands_that_are_run_here(name: str) -> None:
         for line in comment.splitlines()
         if line.startswith("#   .venv/bin/sightline ")
     ]
-    assert shown == [MAKE_DATA[name], ["train", f"examples/{name}.yaml"]]
+    assert shown == [MAKE_DATA[name], *ALSO.get(name, []), ["train", f"examples/{name}.yaml"]]
 
 
 @pytest.mark.parametrize("name", MAKE_DATA)
@@ -68,7 +78,14 @@ def test_without_its_tiny_lines_it_is_a_configuration_of_defaults(name: str, clo
     config = load_config(path)
     fields = RunConfig.model_fields
     assert config.training == fields["training"].default
-    assert config.tuning == fields["tuning"].default
+    if name == "staged":
+        plain = config.tuning.model_copy(
+            update={"stages": [], "vision": fields["tuning"].default.vision}
+        )
+        assert len(config.tuning.stages) == 3
+    else:
+        plain = config.tuning
+    assert plain == fields["tuning"].default
     assert config.verify == fields["verify"].default
 
 
@@ -76,6 +93,8 @@ def _certificate(name: str, command, *options: str) -> dict:
     """Runs an example and reads what proves it."""
     made = command(*MAKE_DATA[name])
     assert made.code == 0, made.err
+    for words in ALSO.get(name, []):
+        assert command(*words).code == 0
     # Verified by the second command: the first would import everything again for it.
     options = (*options, "--set", "verify.enabled=false")
     trained = command("train", f"examples/{name}.yaml", *options)

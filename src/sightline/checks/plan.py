@@ -70,7 +70,7 @@ def weights_moved(context: VerifyContext) -> Finding:
     largest: dict[str, float] = {}
     for row in rows:
         largest[row["tower"]] = max(largest.get(row["tower"], 0.0), row["change"])
-    told = ", ".join(f"{tower} by up to {change:.1%}" for tower, change in largest.items())
+    told = ", ".join(f"{tower} by up to {100 * change:.2g} %" for tower, change in largest.items())
     return Finding(
         id="plan.movement",
         title=_MOVED,
