@@ -27,7 +27,7 @@ from sightline.errors import SightlineError
 from sightline.evaluation import Answer, load_probe
 from sightline.model import load_weights, open_checkpoint
 from sightline.records import RunDirectory, read_json, write_json
-from sightline.training import train
+from sightline.training import SilentObserver, train
 
 NUM_STEPS = 30
 CHECKS = [
@@ -42,7 +42,9 @@ CHECKS = [
     "positions.conformance",
     "weights.bit_identical",
     "weights.frozen",
+    "plan.proof",
     "plan.gradients",
+    "plan.movement",
     "logits.merged",
     "logits.cache",
     "logits.adapter",
@@ -53,17 +55,6 @@ CHECKS = [
 # Where tokens differ, the checks behind them would compare one sequence with another.
 WITHOUT_EQUAL_TOKENS = CHECKS[:3]
 PICTURE, VIDEO = 0, 1
-
-
-class Silent:
-    """An observer that says nothing."""
-
-    def stage(self, text: str) -> None: ...
-    def prepared(self, data: Any, checkpoint: Any) -> None: ...
-    def planned(self, record: dict[str, Any]) -> None: ...
-    def samples_read(self, count: int) -> None: ...
-    def trainer_callbacks(self) -> list[Any]:
-        return []
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder, shapes_folder
             "output": str(folder / "run"),
         }
     )
-    return train(config, Silent()).run.path
+    return train(config, SilentObserver()).run.path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +177,10 @@ def test_the_figures_are_of_something(copy: Copy) -> None:
     assert findings["weights.bit_identical"].figures["num_tensors"] > 50
     assert findings["weights.frozen"].figures["num_tensors"] > 10
     assert findings["plan.gradients"].figures["num_trainable_tensors"] > 10
+    assert findings["plan.proof"].figures["num_trainable_tensors"] > 10
+    assert findings["plan.proof"].figures["num_frozen_tensors"] > 10
+    assert findings["plan.movement"].figures["num_tensors"] > 10
+    assert min(findings["plan.movement"].figures["change"].values()) > 0
     for name in ("logits.merged", "logits.cache", "logits.adapter"):
         assert len(findings[name].figures["per_sample"]) == 2
     assert findings["answers.alone"].figures["num_samples"] == 2
@@ -228,7 +223,7 @@ def test_a_run_on_transparent_pictures_holds_and_says_so(
             "output": str(tmp_path / "run"),
         }
     )
-    copy = Copy(run=train(config, Silent()).run)
+    copy = Copy(run=train(config, SilentObserver()).run)
     findings = copy.verify()
     assert _failing(findings) == set()
     told = findings["tokens.media_pixels"]
@@ -288,6 +283,30 @@ def test_a_trainable_tensor_without_a_gradient(copy: Copy) -> None:
     copy.edit_json(copy.run.probe, lambda record: record["without_gradient"].append("a.weight"))
     findings = _expect(copy, {"plan.gradients"})
     assert findings["plan.gradients"].detail == "a.weight"
+
+
+def test_a_proof_with_a_fault(copy: Copy) -> None:
+    fault = {"name": "a.weight", "tower": "vision", "what": "no gradient"}
+
+    def damage(record: dict) -> None:
+        record["before"]["faults"].append(fault)
+        record["before"]["cause"] = "The batch has no picture."
+
+    copy.edit_json(copy.run.proof, damage)
+    finding = _expect(copy, {"plan.proof"})["plan.proof"]
+    assert (finding.detail, finding.advice) == ("a.weight", "The batch has no picture.")
+
+
+def test_a_tensor_that_did_not_move(copy: Copy) -> None:
+    copy.edit_json(copy.run.proof, lambda record: record["end"]["unmoved"].append("a.weight"))
+    assert _expect(copy, {"plan.movement"})["plan.movement"].detail == "a.weight"
+
+
+def test_a_run_without_its_proof_is_not_said_to_be_proven(copy: Copy) -> None:
+    copy.run.proof.unlink()
+    findings = copy.verify()
+    assert findings["plan.proof"].holds is None
+    assert findings["plan.movement"].holds is None
 
 
 def test_an_adapter_of_another_scale(copy: Copy) -> None:

@@ -13,11 +13,11 @@ from transformers import TrainerCallback
 
 from sightline.config import RunConfig
 from sightline.errors import PlanError
-from sightline.training import Observer, train
+from sightline.training import SilentObserver, train
 from sightline.training.trainer import SightlineTrainer
 
 
-class Silent(Observer):
+class Silent(SilentObserver):
     """Says nothing; may bring callbacks along."""
 
     def __init__(self, *callbacks: Any) -> None:

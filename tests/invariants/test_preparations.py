@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from sightline.config import RunConfig
 from sightline.errors import RunError
 from sightline.model import save_merged
-from sightline.training import Observer, train
+from sightline.training import SilentObserver, train
 
 NUM_STEPS = 6
 
@@ -29,7 +29,7 @@ class _StopAfter(TrainerCallback):
             raise KeyboardInterrupt
 
 
-class Stopping(Observer):
+class Stopping(SilentObserver):
     """Stops the run after a step."""
 
     def __init__(self, *, after: int) -> None:
@@ -83,7 +83,7 @@ def configure(
 
 def _trained(config: RunConfig) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses of every step, and the exported weights."""
-    run = train(config, Observer()).run
+    run = train(config, SilentObserver()).run
     return _outcome(run.path)
 
 
@@ -120,7 +120,7 @@ def test_what_is_exported_is_the_plain_model(
         save_merged(model, *others)
 
     monkeypatch.setattr("sightline.training.run.save_merged", looked_at)
-    train(configure("run"), Observer())
+    train(configure("run"), SilentObserver())
     [names] = exported
     assert any(name.endswith("PatchEmbed") for name in names)
     assert not any(name.startswith("Raw") for name in names)
@@ -148,7 +148,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_batches(
     config = configure("stopped", num_workers=2)
     with pytest.raises(KeyboardInterrupt):
         train(config, Stopping(after=3))
-    run = train(config, Observer(), resume=True).run
+    run = train(config, SilentObserver(), resume=True).run
     given, exported = _outcome(run.path)
     assert given == losses
     assert all(torch.equal(exported[key], weights[key]) for key in weights)
@@ -170,7 +170,7 @@ def test_a_checkpoint_of_other_weights_is_not_gone_on_from(
         del tensors[name]
     save_file(tensors, str(path), metadata={"format": "pt"})
     with pytest.raises(RunError) as caught:
-        train(config, Observer(), resume=True)
+        train(config, SilentObserver(), resume=True)
     missing, unknown = (1, 0) if fault == "missing" else (0, 1)
     said = f"{missing} are missing and {unknown} are unknown, "
     assert said + (name if fault == "missing" else f"old.{name}") in str(caught.value)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.config import RunConfig
-from sightline.training import Observer, train
+from sightline.training import SilentObserver, train
 from sightline.tuning import PlannedStage
 
 STAGES = [
@@ -28,7 +28,7 @@ STAGES = [
 NUM_STEPS = 10
 
 
-class Silent(Observer):
+class Silent(SilentObserver):
     """Remembers the stages."""
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """Training: the Trainer with an exact loss, from configuration to exported model."""
 
 from sightline.training.alarms import Alarm
-from sightline.training.run import Observer, TrainingResult, train
+from sightline.training.observer import Observer, SilentObserver
+from sightline.training.run import TrainingResult, train
 
-__all__ = ["Alarm", "Observer", "TrainingResult", "train"]
+__all__ = ["Alarm", "Observer", "SilentObserver", "TrainingResult", "train"]

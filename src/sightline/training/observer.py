@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from sightline.model import Checkpoint
 from sightline.preparation import PreparedData
@@ -10,8 +10,8 @@ from sightline.training.alarms import Alarm
 from sightline.tuning import PlannedStage
 
 
-class Observer:
-    """Told of a run as it goes. This one says nothing; a subclass says what it wants to."""
+class Observer(Protocol):
+    """Told of a run as it goes."""
 
     def stage(self, text: str) -> None:
         """A new stage of the work begins."""
@@ -34,3 +34,7 @@ class Observer:
     def trainer_callbacks(self) -> list[Any]:
         """Callbacks for the Trainer, for a progress bar."""
         return []
+
+
+class SilentObserver(Observer):
+    """An observer that says nothing; a subclass says what it wants to."""

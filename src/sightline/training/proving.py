@@ -159,7 +159,9 @@ class ProofWatch(TrainerCallback):
         expected = {
             name
             for name in self._unjudged & self._reached
-            if self._travelled[name] >= _RESOLUTION * _largest(self._at(name))
+            # During warm-up the first step has no rate, and moves nothing.
+            if self._travelled[name] > 0
+            and self._travelled[name] >= _RESOLUTION * _largest(self._at(name))
         }
         if not expected:
             return
