@@ -10,7 +10,7 @@ import pytest
 
 from sightline.training.alarms import Alarm, Alarms, RunFacts
 from sightline.training.alarms.gradients import EXPLODING_FACTOR
-from sightline.training.alarms.loss import FIRST_LOOK_LINES
+from sightline.training.alarms.record import FIRST_LOOK_LINES
 
 TOWERS = ("vision", "projector", "language")
 FACTS = RunFacts(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
-from sightline.training.alarms.record import Alarm, History, RunFacts
+from sightline.training.alarms.record import Alarm, History, Look, RunFacts
 
 GUESSING_SHARE = 0.9
 """Share of ln(vocabulary), the loss of guessing, from which a start is as good as guessing."""
@@ -24,11 +23,6 @@ SLOW_FALL = 0.005
 
 CLEAR_FALL = 0.10
 """A loss that once fell by as much is not looked at again, whatever its noise."""
-
-FIRST_LOOK_LINES = 24
-"""Logged losses before the first look; then at twice as many, and so on."""
-
-LAST_LOOK_LINES = 3072
 
 LOWEST_PLAUSIBLE_LOSS = 0.02
 """Nats a token; a run that starts lower has nothing left to learn and need not fall."""
@@ -63,25 +57,21 @@ def abnormal_start(history: History, facts: RunFacts) -> Iterator[Alarm]:
 
 def loss_not_falling(history: History, facts: RunFacts) -> Iterator[Alarm]:
     """The loss is where it began, and its noise is too small to hide a fall."""
-    losses = [line["loss"] for line in history.lines[:LAST_LOOK_LINES]]
-    size, slow = FIRST_LOOK_LINES, SLOW_FALL
-    while size <= len(losses):
-        look = _look(losses, size)
-        if look.start < LOWEST_PLAUSIBLE_LOSS or look.fell:
+    for number, look in enumerate(history.looks, start=1):
+        if look.start < LOWEST_PLAUSIBLE_LOSS or _fell(look):
             return
-        is_warm = history.lines[size // 2]["step"] > facts.warmup_steps
-        falls_slowly = look.fall >= slow and look.fall > look.noise
+        is_warm = history.lines[look.size // 2]["step"] > facts.warmup_steps
+        falls_slowly = look.fall >= number * SLOW_FALL and look.fall > look.noise
         if is_warm and look.fall + look.noise < LEAST_FALL and not falls_slowly:
             break
-        size, slow = 2 * size, slow + SLOW_FALL
     else:
         return
-    step = history.lines[size - 1]["step"]
+    step = history.lines[look.size - 1]["step"]
     yield Alarm(
         id="loss.not_falling",
         step=step,
         seen=f"the loss does not fall: {look.start:.4g} at the start, {look.now:.4g} at step "
-        f"{step} (means of {size // 4} logged losses)",
+        f"{step} (means of {look.size // 4} logged losses)",
         cause=_why_not_falling(facts, rose=look.fall < -CLEAR_FALL),
         remedy="Look at what trains: sightline inspect model. Raise training.learning_rate "
         "tenfold; where the loss rises or jumps about, lower it tenfold. If that changes nothing, "
@@ -89,36 +79,9 @@ def loss_not_falling(history: History, facts: RunFacts) -> Iterator[Alarm]:
     )
 
 
-class _Look(NamedTuple):
-    """The first quarter of some losses beside their last.
-
-    Attributes:
-        start: Mean of the first quarter.
-        now: Mean of the last.
-        noise: Two standard errors of their difference, as a share of the start.
-    """
-
-    start: float
-    now: float
-    noise: float
-
-    @property
-    def fall(self) -> float:
-        """How much lower the last quarter is, as a share of the start."""
-        return (self.start - self.now) / self.start
-
-    @property
-    def fell(self) -> bool:
-        """Whether the loss fell for certain: by much, or by three standard errors."""
-        return self.fall >= CLEAR_FALL or self.fall >= max(LEAST_FALL, 1.5 * self.noise)
-
-
-def _look(losses: Sequence[float], size: int) -> _Look:
-    quarter = size // 4
-    first, last = losses[:quarter], losses[size - quarter : size]
-    start = statistics.fmean(first)
-    error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / quarter)
-    return _Look(start, statistics.fmean(last), 2 * error / start if start else 0.0)
+def _fell(look: Look) -> bool:
+    """Whether the loss fell for certain: by much, or by three standard errors."""
+    return look.fall >= CLEAR_FALL or look.fall >= max(LEAST_FALL, 1.5 * look.noise)
 
 
 def _why_not_falling(facts: RunFacts, *, rose: bool) -> str:

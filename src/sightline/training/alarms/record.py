@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+FIRST_LOOK_LINES = 24
+"""Logged losses before the first look; then at twice as many, and so on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +67,27 @@ class RunFacts:
         return self.towers[min(stage, len(self.towers)) - 1]
 
 
+class Look(NamedTuple):
+    """The first quarter of the losses so far beside their last.
+
+    Attributes:
+        size: Logged losses that it looked at.
+        start: Mean of the first quarter.
+        now: Mean of the last.
+        noise: Two standard errors of their difference, as a share of the start.
+    """
+
+    size: int
+    start: float
+    now: float
+    noise: float
+
+    @property
+    def fall(self) -> float:
+        """How much lower the last quarter is, as a share of the start."""
+        return (self.start - self.now) / self.start if self.start else 0.0
+
+
 @dataclass(slots=True)
 class History:
     """The lines of ``metrics.jsonl`` so far, as the alarms look at them.
@@ -69,14 +95,27 @@ class History:
     Attributes:
         lines: Lines with a training loss.
         evaluations: Lines with a validation loss.
+        looks: A look at the losses after 24 of them, after 48, 96, and so on.
     """
 
     lines: list[Mapping[str, Any]] = field(default_factory=list)
     evaluations: list[Mapping[str, Any]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """One more line."""
         if line.get("loss") is not None:
             self.lines.append(line)
+            if len(self.lines) == FIRST_LOOK_LINES * 2 ** len(self.looks):
+                self.looks.append(_look([line["loss"] for line in self.lines]))
         if line.get("eval_loss") is not None:
             self.evaluations.append(line)
+
+
+def _look(losses: Sequence[float]) -> Look:
+    quarter = len(losses) // 4
+    first, last = losses[:quarter], losses[-quarter:]
+    start = statistics.fmean(first)
+    error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / quarter)
+    noise = 2 * error / start if start else 0.0
+    return Look(len(losses), start, statistics.fmean(last), noise)
