@@ -58,7 +58,7 @@ MALLOC = {
 TOLERANCE = 0.15
 WORDS = ("red", "square", "blue", "circle")
 MIB = 2**20
-HIDDEN, HEADS, LAYERS, DEPTH, VOCABULARY = 512, 8, 10, 8, 32_768
+HIDDEN, HEADS, LAYERS, DEPTH, VOCABULARY = 512, 8, 8, 6, 32_768
 EVERYTHING: dict[str, Any] = dict.fromkeys(TOWER_NAMES, "full")
 FROZEN: dict[str, Any] = dict.fromkeys(("vision", "projector", "language"), "freeze")
 
@@ -83,12 +83,12 @@ class Plan:
 
 
 UNCHECKED = {"gradient_checkpointing": False}
-ALONE = {"gradient_accumulation": 1}
+TWICE = {"gradient_accumulation": 2}
 PLANS = {
-    "lora, checkpointing": Plan(family="qwen2_5_vl"),
+    "lora, checkpointing": Plan(family="qwen2_5_vl", training=TWICE),
     "lora, batch 2, padded": Plan(family="qwen3_vl", training={"batch_size": 2, **UNCHECKED}),
-    "everything full, checkpointing": Plan(family="qwen2_5_vl", tuning=EVERYTHING, training=ALONE),
-    "everything full": Plan(family="qwen3_vl", tuning=EVERYTHING, training={**UNCHECKED, **ALONE}),
+    "everything full, checkpointing": Plan(family="qwen2_5_vl", tuning=EVERYTHING),
+    "everything full": Plan(family="qwen3_vl", tuning=EVERYTHING, training=UNCHECKED),
     "vision lora alone": Plan(
         family="qwen3_vl", tuning={**FROZEN, "vision": "lora"}, training=UNCHECKED
     ),
@@ -98,6 +98,7 @@ PLANS = {
     "tied, language full, checkpointing": Plan(
         family="qwen3_vl",
         tied=True,
+        training=TWICE,
         tuning={"language": "full", "embeddings": "full", "head": "full"},
     ),
     "dora everywhere": Plan(
@@ -108,13 +109,13 @@ PLANS = {
             "language": "lora",
             "lora": {"dora": True},
         },
-        training={**UNCHECKED, **ALONE},
+        training=UNCHECKED,
     ),
     "long text, upper half full": Plan(
         family="qwen2_5_vl",
         rows="text",
-        tuning={"language": {"mode": "freeze", "parts": [{"blocks": "5-", "mode": "full"}]}},
-        training={**UNCHECKED, **ALONE},
+        tuning={"language": {"mode": "freeze", "parts": [{"blocks": "4-", "mode": "full"}]}},
+        training=UNCHECKED,
     ),
     "many pictures, vision full, checkpointing": Plan(
         family="qwen2_5_vl", rows="many", tuning={"vision": "full"}
@@ -150,9 +151,9 @@ def make_checkpoint(folder: Path, family: str, *, tied: bool) -> Path:
         out_hidden_size=HIDDEN,
     )
     if "fullatt_block_indexes" in vision:
-        vision["fullatt_block_indexes"] = [3, 7]
+        vision["fullatt_block_indexes"] = [2, 5]
     if "deepstack_visual_indexes" in vision:
-        vision["deepstack_visual_indexes"] = [2, 5]
+        vision["deepstack_visual_indexes"] = [1, 4]
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -190,7 +191,7 @@ def run_config(work: Path, name: str) -> RunConfig:
             "model": str(model),
             "data": {"train": str(work / "rows" / f"{plan.rows}.jsonl")},
             "tuning": plan.tuning,
-            "training": {"gradient_accumulation": 2, "max_steps": 2, "precision": "fp32"}
+            "training": {"gradient_accumulation": 1, "max_steps": 2, "precision": "fp32"}
             | plan.training,
             "output": str(work / "run"),
         }
