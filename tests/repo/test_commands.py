@@ -51,6 +51,11 @@ RUN_BY = {
         "tests/cli/test_commands_of_docs.py"
     ),
     ".venv/bin/sightline check run.yaml": "tests/cli/test_import.py",
+    ".venv/bin/sightline check --probe examples/staged.yaml": "tests/cli/test_check_probe.py",
+    ".venv/bin/sightline inspect model runs/tiny/qwen2_5_vl": "tests/cli/test_inspect_model.py",
+    ".venv/bin/sightline inspect model runs/tiny/qwen2_5_vl --plan examples/staged.yaml": (
+        "tests/cli/test_examples.py"
+    ),
     ".venv/bin/sightline preview run.yaml": "tests/cli/test_preview.py",
     ".venv/bin/sightline preview examples/detect.yaml --out runs/preview.html": (
         "tests/cli/test_preview.py"

@@ -70,7 +70,7 @@ def weights_moved(context: VerifyContext) -> Finding:
     largest: dict[str, float] = {}
     for row in rows:
         largest[row["tower"]] = max(largest.get(row["tower"], 0.0), row["change"])
-    told = ", ".join(f"{tower} by up to {100 * change:.2g} %" for tower, change in largest.items())
+    told = ", ".join(f"{tower} by up to {_percent(change)}" for tower, change in largest.items())
     return Finding(
         id="plan.movement",
         title=_MOVED,
@@ -84,6 +84,11 @@ def weights_moved(context: VerifyContext) -> Finding:
         else "Its learning rate is too low to move a value in float32, or it met no sample that "
         "reaches it. Raise the rate, or freeze it.",
     )
+
+
+def _percent(share: float) -> str:
+    """A share as text: two digits, and no power of ten for a weight that more than doubled."""
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
 def _proof(context: VerifyContext) -> dict[str, Any]:
