@@ -235,6 +235,8 @@ def test_sound_gradients_are_wild_as_well() -> None:
     # One strange sample.
     calm = [_norms(step, 1.0) for step in range(1, 31)]
     assert _told([*calm, _norms(31, 2 * EXPLODING_FACTOR), _norms(32, 1.0)]) == []
+    # Two hard batches, thirty times the usual.
+    assert _told([*calm, _norms(31, 30.0), _norms(32, 30.0)]) == []
     # No more than at the start, after a long calm.
     late = [_norms(step, 50.0) for step in range(1, 11)] + [
         _norms(step, 0.1) for step in range(11, 400)
