@@ -1,4 +1,8 @@
-"""What the checks after training look at: the exported folder, loaded afresh from disk."""
+"""What the checks after training look at: the artefact of a run, loaded afresh from disk.
+
+The artefact is the merged model, through plain transformers; or, where none was written, the
+adapter on its base, through plain PEFT.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from peft import PeftModel
 
 from sightline.checks.plain import plain_inputs
 from sightline.config import RunConfig
@@ -29,8 +34,11 @@ class VerifyContext:
         run: The run directory.
         config: Its configuration.
         probe: What the training process recorded.
-        checkpoint: The exported folder's configuration and processor.
-        model: The exported model, loaded by plain transformers; its class is untouched.
+        checkpoint: The artefact's configuration and processor.
+        model: The merged model, loaded by plain transformers, its class untouched; or PEFT's, the
+            base with the adapter on it.
+        base_tensors: Fingerprint of every weight of the base as it was loaded, or of the merged
+            model. Taken before the first pass: bitsandbytes moves scales of 8-bit weights then.
         misread: Paths of pictures that transformers' ``load_image`` reads otherwise than training
             did. They are compared as training saw them.
         misplaced: Probe samples whose positions plain transformers computes differently. They
@@ -42,15 +50,36 @@ class VerifyContext:
     probe: Probe
     checkpoint: Checkpoint
     model: Any
+    base_tensors: dict[str, str] = field(default_factory=dict, repr=False)
     misread: frozenset[str] = frozenset()
     misplaced: set[int] = field(default_factory=set)
     _kept: dict[str, Inputs] = field(default_factory=dict, repr=False)
     _kept_bytes: int = 0
 
     @property
+    def is_merged(self) -> bool:
+        """Whether the artefact is the merged model, not the adapter on its base."""
+        return self.probe.artefact == "merged"
+
+    @property
+    def plain_model(self) -> Any:
+        """The model of transformers, without what PEFT put around it."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def quantization(self) -> str:
+        """How weights of the base are held: none, nf4, fp4 or int8."""
+        return self.probe.quantized.kind if self.probe.quantized is not None else "none"
+
+    @property
     def is_exact(self) -> bool:
-        """Whether the exported weights are float32, so that logits can be compared one by one."""
-        return self.probe.dtype == "float32"
+        """Whether all arithmetic is float32, so that logits can be compared one by one.
+
+        4-bit weights are rounded, but the same in both processes, and computed with in float32.
+        In 8 bits the activations are rounded too, on scales that depend on what else is in the
+        batch.
+        """
+        return self.probe.dtype == "float32" and self.quantization != "int8"
 
     @property
     def logits_tolerance(self) -> float:
@@ -64,7 +93,9 @@ class VerifyContext:
 
     def mixed_precision(self) -> torch.autocast:
         """Autocast as in training: fp32 weights that trained beside a bf16 base."""
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=not self.is_exact)
+        return torch.autocast(
+            self.model.device.type, torch.bfloat16, enabled=self.probe.dtype == "bfloat16"
+        )
 
     def training_inputs(self, sample: ProbeSample) -> Inputs:
         """The whole conversation through the saved processor, with its labels' turns."""

@@ -42,7 +42,7 @@ def gap_between(first: torch.Tensor, second: torch.Tensor) -> Gap:
 
 
 def merged_equals_trained(context: VerifyContext) -> Finding:
-    """The exported model computes the logits that the training process computed."""
+    """The artefact computes the logits that the training process computed."""
     gaps = [
         gap_between(whole_logits(context, context.model, sample), sample.logits)
         for sample in context.probe.samples
@@ -51,8 +51,12 @@ def merged_equals_trained(context: VerifyContext) -> Finding:
         context,
         gaps,
         id="logits.merged",
-        title="The merged model computes the trained model's logits",
-        advice="The merge or the saved dtype changed the model. Compare tuning.* with the plan.",
+        title="The merged model computes the trained model's logits"
+        if context.is_merged
+        else "The adapter on its base computes the trained model's logits",
+        advice="The merge or the saved dtype changed the model. Compare tuning.* with the plan."
+        if context.is_merged
+        else "The adapter's keys do not fit this base, or the base is not the one that trained.",
     )
 
 
@@ -75,6 +79,14 @@ def cache_equals_whole(context: VerifyContext) -> Finding:
 def adapter_equals_merged(context: VerifyContext) -> Finding:
     """The base checkpoint with the adapter, through plain PEFT, equals the merged model."""
     title = "Base plus adapter equals the merged model"
+    if not context.is_merged:
+        return Finding(
+            id="logits.adapter",
+            title=title,
+            holds=None,
+            measured="nothing was merged (export.merged: false): every other check has looked at "
+            "the adapter on its base",
+        )
     if not context.probe.uses_adapter:
         return Finding(
             id="logits.adapter",

@@ -95,7 +95,7 @@ def conformance(context: VerifyContext) -> Finding:
 
 def _their_positions(context: VerifyContext, inputs: Inputs) -> torch.Tensor:
     """(3, 1, seq): what the model's own class computes when nobody passes positions."""
-    placed, _ = context.model.model.get_rope_index(
+    placed, _ = context.plain_model.model.get_rope_index(
         input_ids=inputs["input_ids"],
         mm_token_type_ids=inputs["mm_token_type_ids"],
         image_grid_thw=inputs.get("image_grid_thw"),

@@ -26,8 +26,8 @@ def same_ids(context: VerifyContext) -> Finding:
         detail="; ".join(faults[:3]),
         advice=""
         if not faults
-        else "The chat template, the tokenizer or the pixel budget in merged/ is not the one that "
-        "trained. Export again.",
+        else f"The chat template, the tokenizer or the pixel budget in "
+        f"{context.probe.artefact}/ is not the one that trained. Export again.",
     )
 
 

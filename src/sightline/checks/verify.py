@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,25 @@ from sightline.config import load_config
 from sightline.data.images import reads_as_plain
 from sightline.errors import VerifyError
 from sightline.evaluation import Probe, load_probe
-from sightline.model import load_weights, open_checkpoint
+from sightline.model import (
+    base_weights,
+    fingerprints,
+    load_adapter,
+    load_weights,
+    open_checkpoint,
+    refuse_unquantizable,
+)
 from sightline.records import RunDirectory, collect_versions, write_json
 
 OnFinding = Callable[[Finding], None]
 
+_ARTEFACTS = {"merged": "merged model", "adapter": "adapter"}
+
 
 def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False) -> list[Finding]:
-    """Load the exported model afresh and compare it with what trained.
+    """Load what was exported afresh and compare it with what trained.
+
+    That is the merged model, or the adapter on its base where nothing was merged.
 
     Writes ``certificate.json`` and ``predictions.json`` into the run directory.
 
@@ -41,7 +53,8 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
     """
     run = RunDirectory.open(directory)
     state = run.read_state()
-    if not run.merged.is_dir() or not run.probe.is_file():
+    exported = [folder for folder in (run.merged, run.adapter) if folder.is_dir()]
+    if not exported or not run.probe.is_file():
         raise VerifyError(
             f"{run.path}: this run has no exported model (state: {state.get('state')}).\n"
             "Finish it with sightline train --resume."
@@ -51,6 +64,12 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
     run.predictions.unlink(missing_ok=True)
     run.write_state(state="trained")
     context = _load(run)
+    # Factors are fp32 beside a bf16 base, joined by autocast as in training.
+    with nullcontext() if context.is_merged else context.mixed_precision():
+        return _check(context, on_finding, control=control)
+
+
+def _check(context: VerifyContext, on_finding: OnFinding, *, control: bool) -> list[Finding]:
     findings: list[Finding] = []
 
     def add(finding: Finding) -> None:
@@ -95,17 +114,40 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
 
 def _load(run: RunDirectory) -> VerifyContext:
     probe = load_probe(run)
-    checkpoint = open_checkpoint(str(run.merged))
-    model: Any = load_weights(str(run.merged), dtype=getattr(torch, probe.dtype))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder = run.merged if probe.artefact == "merged" else run.adapter
+    if not folder.is_dir():
+        raise VerifyError(
+            f"{folder}: the {_ARTEFACTS[probe.artefact]} that this run exported is not there.\n"
+            "Put the folder back, or train the run again."
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, probe.dtype)
+    if probe.artefact == "merged":
+        checkpoint = open_checkpoint(str(folder))
+        merged: Any = load_weights(str(folder), dtype=dtype)
+        model = merged.to(device)
+    else:
+        checkpoint = open_checkpoint(probe.base, processor_source=str(folder))
+        base: Any = _load_base(probe, dtype, device)
+        model = load_adapter(base, folder, base=probe.base)
     return VerifyContext(
         run=run,
         config=load_config(run.config),
         probe=probe,
         checkpoint=checkpoint,
-        model=model.to(torch.device(device)),
+        model=model,
+        base_tensors=fingerprints(base_weights(model).items()),
         misread=frozenset(path for path in _pictures(probe) if not reads_as_plain(Path(path))),
     )
+
+
+def _load_base(probe: Probe, dtype: torch.dtype, device: torch.device) -> Any:
+    """The base as it trained: quantised on its device, or whole and then moved there."""
+    if probe.quantized is None:
+        loaded: Any = load_weights(probe.base, dtype=dtype)
+        return loaded.to(device)
+    refuse_unquantizable(probe.quantized.kind, device)
+    return load_weights(probe.base, dtype=dtype, quantized=probe.quantized, device=device)
 
 
 def _pictures(probe: Probe) -> set[str]:
@@ -134,7 +176,19 @@ def certificate_record(context: VerifyContext, findings: list[Finding]) -> dict[
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "family": context.checkpoint.family.key,
         "dtype": context.probe.dtype,
+        "artefact": artefact_record(context.probe),
         "num_samples": len(context.probe.samples),
         "versions": collect_versions(),
         "checks": [finding.record() for finding in findings],
+    }
+
+
+def artefact_record(probe: Probe) -> dict[str, Any]:
+    """What the certificate is about."""
+    stands_alone = probe.artefact == "merged"
+    return {
+        "folder": probe.artefact,
+        "what": _ARTEFACTS[probe.artefact],
+        "base": None if stands_alone else probe.base,
+        "quantization": "none" if probe.quantized is None else probe.quantized.kind,
     }

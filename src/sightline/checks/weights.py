@@ -1,68 +1,85 @@
-"""Weights: what was saved, what must not have moved, and what got a gradient."""
+"""Weights: what was saved, and what must not have moved."""
 
 from __future__ import annotations
 
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
-from sightline.model import differing, fingerprints
+from sightline.model import differing, fingerprints, saved_tensors
 
 
 def bit_identical(context: VerifyContext) -> Finding:
-    """The reloaded model has every weight bit by bit as it was merged in memory."""
-    loaded = fingerprints(context.model.named_parameters())
-    faults = differing(context.probe.merged_fingerprints, loaded)
+    """What was saved has every weight bit by bit as it was in memory."""
+    loaded = (
+        context.base_tensors
+        if context.is_merged
+        else fingerprints(saved_tensors(context.run.adapter).items())
+    )
+    faults = differing(context.probe.exported_fingerprints, loaded)
+    folder = context.probe.artefact
     return Finding(
         id="weights.bit_identical",
-        title="The reloaded model is bit-identical to the merged one",
+        title="The reloaded model is bit-identical to the merged one"
+        if context.is_merged
+        else "The saved adapter is bit-identical to the trained one",
         holds=not faults,
         measured=f"{len(faults)} of {len(loaded)} tensors differ",
         tolerance="0 tensors",
         figures={"num_tensors": len(loaded), "num_differing": len(faults)},
         detail=", ".join(faults[:3]),
-        advice="" if not faults else "merged/ was changed after the export, or the disk is full.",
+        advice=f"{folder}/ was changed after the export, or the disk is full." if faults else "",
     )
 
 
 def frozen_unmoved(context: VerifyContext) -> Finding:
-    """What the plan froze is bit by bit the base checkpoint's."""
+    """What must not move is bit by bit the base checkpoint's.
+
+    For an adapter that is the whole base, but for what trained in full: as it was loaded in
+    training, as it was when training ended, and as it is loaded now.
+    """
     frozen = context.probe.frozen_fingerprints
-    loaded = fingerprints(
-        (name, parameter) for name, parameter in context.model.named_parameters() if name in frozen
+    compared = {name for name in frozen if not _rounded_elsewhere(context, name)}
+    faults = set(context.probe.moved) | set(
+        differing(
+            {name: frozen[name] for name in compared},
+            {name: own for name, own in context.base_tensors.items() if name in compared},
+        )
     )
-    faults = differing(frozen, loaded)
+    left_out = len(frozen) - len(compared)
+    elsewhere = (
+        f"; {left_out} quantised ones were rounded on another kind of device in training, and are "
+        "not compared"
+        if left_out
+        else ""
+    )
     return Finding(
         id="weights.frozen",
         title="Frozen weights did not move",
         holds=not faults,
-        measured=f"{len(faults)} of {len(frozen)} frozen tensors differ from the base",
+        measured=f"{len(faults)} of {len(compared)} frozen tensors differ from the base{elsewhere}",
         tolerance="0 tensors",
-        figures={"num_tensors": len(frozen), "num_differing": len(faults)},
-        detail=", ".join(faults[:3]),
-        advice="" if not faults else "The plan was not followed; do not use this model.",
+        figures={
+            "num_tensors": len(compared),
+            "num_differing": len(faults),
+            "num_moved_in_training": len(context.probe.moved),
+        },
+        detail=", ".join(sorted(faults)[:3]),
+        advice="" if not faults else _advice(context),
     )
 
 
-def gradients_reached(context: VerifyContext) -> Finding:
-    """Every tensor that the plan trains got a gradient at least once."""
-    missed, watched = context.probe.without_gradient, context.probe.num_watched
-    title = "Every trainable tensor got a gradient"
-    if watched == 0:
-        return Finding(
-            id="plan.gradients",
-            title=title,
-            holds=None,
-            measured="not measured: the run was resumed after its last step",
-        )
-    return Finding(
-        id="plan.gradients",
-        title=title,
-        holds=not missed,
-        measured=f"{len(missed)} of {watched} trainable tensors got none",
-        tolerance="0 tensors",
-        figures={"num_trainable_tensors": watched, "num_without_gradient": len(missed)},
-        detail=", ".join(missed[:3]),
-        advice=""
-        if not missed
-        else "Freeze what cannot learn from this data (a vision tower without pictures), or add "
-        "data that reaches it.",
+def _rounded_elsewhere(context: VerifyContext, name: str) -> bool:
+    """Whether a weight was quantised in training on another kind of device than here."""
+    quantized = context.probe.quantized
+    trained_on = context.run.read_state().get("device")
+    if quantized is None or trained_on == context.model.device.type:
+        return False
+    return name.partition(".weight")[0] in quantized.modules
+
+
+def _advice(context: VerifyContext) -> str:
+    if context.is_merged or context.probe.moved:
+        return "The plan was not followed; do not use this model."
+    return (
+        f"{context.probe.base} is not the base that trained, or was changed since. Put it back, "
+        "or train again."
     )

@@ -128,7 +128,8 @@ def train_quietly(
         f"trained {result.num_steps} steps in {result.seconds:.1f} s, "
         f"final loss {result.final_loss:.2e}"
     )
-    console.print(f"export  {result.run.merged}")
+    folder = result.run.merged if config.export.merged else result.run.adapter
+    console.print(f"export  {folder}")
     return result.run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sightline.cli.console import EXIT_NOT_PROVEN, make_console, quiet_libraries, user_errors
 from sightline.records import RunDirectory, read_json
@@ -36,13 +37,23 @@ def verify_command(directory: Path, *, control: bool) -> int:
                     console.print(f"  {line}", markup=False, soft_wrap=True)
         holds = verdict(findings) == "holds"
         console.print(
-            "verdict The exported model is the model that was trained."
+            f"verdict {_proven(certificate)} is the model that was trained."
             if holds
             else "verdict Not proven: see the checks that fail.",
         )
         page = render_run(run.path)
         console.print(f"report  {page}")
         return 0 if holds else EXIT_NOT_PROVEN
+
+
+def _proven(certificate: dict[str, Any]) -> str:
+    """What was proven, in words."""
+    artefact = certificate["artefact"]
+    if artefact["base"] is None:
+        return "The exported model"
+    held = artefact["quantization"]
+    held = "" if held == "none" else f", held in {held},"
+    return f"The adapter on {artefact['base']}{held}"
 
 
 def report_command(directory: Path) -> int:

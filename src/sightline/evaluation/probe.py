@@ -7,7 +7,7 @@ token ids, labels, positions and logits. Neither can run code when it is loaded.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +17,7 @@ from sightline.errors import VerifyError
 from sightline.evaluation.generate import Answer
 from sightline.evaluation.pixels import SeenPixels
 from sightline.geometry import PixelRecipes
+from sightline.model import QuantizedWeights
 from sightline.records import RunDirectory, full_disk_explained, read_json, write_json
 
 _TENSORS = ("input_ids", "labels", "position_ids", "columns", "logits")
@@ -70,12 +71,15 @@ class Probe:
     Attributes:
         samples: Probe samples.
         base: Folder or hub id of the base checkpoint.
-        dtype: Dtype of the exported weights.
+        dtype: Dtype of the exported weights; of an adapter, the one of its base.
         uses_adapter: Whether an adapter was exported.
+        artefact: What is to be proven: the merged model, or the adapter on its base.
+        quantized: Which weights of the base were quantised in training; None where none was.
         preparation: Everything that decided how media were prepared, by name.
         recipes: What was done to pixels; None where no recipe tells it.
-        merged_fingerprints: Fingerprint of every weight of the merged model, in memory.
-        frozen_fingerprints: Fingerprint of every weight that the plan froze, before training.
+        exported_fingerprints: Fingerprint of every weight of the artefact, in memory.
+        frozen_fingerprints: Fingerprint of every weight that must not move, before training.
+        moved: Those that were otherwise when training ended, where only an adapter is exported.
         num_watched: Trainable tensors whose gradients were watched.
         without_gradient: Trainable tensors that no step reached.
     """
@@ -84,10 +88,13 @@ class Probe:
     base: str
     dtype: str
     uses_adapter: bool
+    artefact: Literal["merged", "adapter"] = "merged"
+    quantized: QuantizedWeights | None = None
     preparation: dict[str, Any] = field(default_factory=dict)
     recipes: PixelRecipes | None = None
-    merged_fingerprints: dict[str, str] = field(default_factory=dict)
+    exported_fingerprints: dict[str, str] = field(default_factory=dict)
     frozen_fingerprints: dict[str, str] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
     num_watched: int = 0
     without_gradient: list[str] = field(default_factory=list)
 
@@ -110,12 +117,15 @@ def save_probe(run: RunDirectory, probe: Probe) -> None:
             "base": probe.base,
             "dtype": probe.dtype,
             "uses_adapter": probe.uses_adapter,
+            "artefact": probe.artefact,
+            "quantized": asdict(probe.quantized) if probe.quantized is not None else None,
             "preparation": probe.preparation,
             "recipes": asdict(probe.recipes) if probe.recipes is not None else None,
             "num_watched": probe.num_watched,
             "without_gradient": probe.without_gradient,
-            "merged_fingerprints": probe.merged_fingerprints,
+            "exported_fingerprints": probe.exported_fingerprints,
             "frozen_fingerprints": probe.frozen_fingerprints,
+            "moved": probe.moved,
             "samples": [
                 {name: getattr(sample, name) for name in _FIELDS}
                 | {"pixels": asdict(sample.pixels)}
@@ -145,9 +155,10 @@ def load_probe(run: RunDirectory) -> Probe:
         ]
         for sample in samples:
             _find_media(sample.messages, run)
-        recipes = settings.pop("recipes")
+        recipes, quantized = settings.pop("recipes"), settings.pop("quantized")
         return Probe(
             samples=samples,
+            quantized=QuantizedWeights.from_record(quantized) if quantized is not None else None,
             recipes=PixelRecipes.from_record(recipes) if recipes is not None else None,
             **settings,
         )

@@ -1,6 +1,13 @@
 """Checkpoints: opening, loading, running and saving them. The only user of ``Auto*``."""
 
-from sightline.model.adapter import base_record, load_adapter, open_adapter
+from sightline.model.adapter import (
+    adapter_tensors,
+    base_record,
+    base_weights,
+    load_adapter,
+    open_adapter,
+    saved_tensors,
+)
 from sightline.model.checkpoint import (
     Architecture,
     Checkpoint,
@@ -17,6 +24,7 @@ from sightline.model.load import (
     tiny_folder,
 )
 from sightline.model.positions import follow_engine
+from sightline.model.quantized import QuantizedWeights, plain_weight, refuse_unquantizable
 from sightline.model.raw_pixels import (
     normalised_patches,
     patch_features,
@@ -30,8 +38,11 @@ __all__ = [
     "TINY_FAMILIES",
     "Architecture",
     "Checkpoint",
+    "QuantizedWeights",
     "ReferenceFamily",
+    "adapter_tensors",
     "base_record",
+    "base_weights",
     "choose_dtype",
     "differing",
     "fingerprint",
@@ -47,11 +58,14 @@ __all__ = [
     "open_architecture",
     "open_checkpoint",
     "patch_features",
+    "plain_weight",
     "preparation_record",
     "reference_family",
+    "refuse_unquantizable",
     "resolve_model",
     "save_adapter",
     "save_merged",
+    "saved_tensors",
     "skeleton",
     "take_processed_pixels",
     "take_raw_pixels",

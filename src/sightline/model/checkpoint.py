@@ -89,12 +89,16 @@ def open_architecture(source: str) -> Architecture:
     return Architecture(source=source, family=family, config=config)
 
 
-def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
+def open_checkpoint(
+    source: str, data: DataConfig | None = None, *, processor_source: str | None = None
+) -> Checkpoint:
     """Read a checkpoint's configuration and processor.
 
     Args:
         source: A folder or a hub id.
         data: Pixel budgets and frame sampling of the run; None keeps the checkpoint's own.
+        processor_source: Folder of the processor, where an adapter has one beside it; None is the
+            checkpoint's own.
 
     Raises:
         ModelError: Not there, not a known family, or its files disagree with each other.
@@ -102,10 +106,13 @@ def open_checkpoint(source: str, data: DataConfig | None = None) -> Checkpoint:
     family = trainable_family_of(_model_type(source), source=source)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(
+            processor_source or source, trust_remote_code=False
+        )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"{source}: the configuration or processor cannot be loaded: {_first_line(error)}\n"
+            f"{processor_source or source}: the configuration or processor cannot be loaded: "
+            f"{_first_line(error)}\n"
             "A checkpoint needs config.json, the tokenizer and the processor's configuration."
         ) from error
     if data is not None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from sightline.errors import ModelError
 from sightline.model.adapter import PREPARATION_FILE, base_record
 from sightline.model.checkpoint import Checkpoint
+from sightline.model.quantized import QuantizedWeights
 from sightline.records import atomic_directory, collect_versions, write_json
 
 
@@ -43,7 +44,13 @@ def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def save_adapter(model: PeftModel, checkpoint: Checkpoint, directory: Path) -> None:
+def save_adapter(
+    model: PeftModel,
+    checkpoint: Checkpoint,
+    directory: Path,
+    *,
+    quantized: QuantizedWeights | None = None,
+) -> None:
     """Write an adapter that plain PEFT loads on the base checkpoint.
 
     The processor stands beside it: the base's own has another pixel budget.
@@ -52,11 +59,15 @@ def save_adapter(model: PeftModel, checkpoint: Checkpoint, directory: Path) -> N
         model: The trained model, before merging.
         checkpoint: Where the processor comes from; it carries the run's pixel budget.
         directory: Appears whole or not at all.
+        quantized: Which weights of its base were quantised in training, to be quantised again.
     """
     with atomic_directory(directory, replace=True) as building:
         # Embeddings that train are in modules_to_save already; "auto" would ask the hub.
         model.save_pretrained(str(building), save_embedding_layers=False)
-        _save_preparation(checkpoint, building, base=base_record(model))
+        told = {"base": base_record(model)}
+        if quantized is not None:
+            told["quantized"] = asdict(quantized)
+        _save_preparation(checkpoint, building, told)
 
 
 def merge(model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -95,14 +106,13 @@ def save_merged(model: PreTrainedModel, checkpoint: Checkpoint, directory: Path)
     """
     with atomic_directory(directory, replace=True) as building:
         model.save_pretrained(str(building))
-        _save_preparation(checkpoint, building)
+        _save_preparation(checkpoint, building, {})
 
 
 def _save_preparation(
-    checkpoint: Checkpoint, directory: Path, *, base: dict[str, Any] | None = None
+    checkpoint: Checkpoint, directory: Path, told: dict[str, dict[str, Any] | None]
 ) -> None:
     checkpoint.processor.save_pretrained(str(directory))
     record = {"preparation": preparation_record(checkpoint), "versions": collect_versions()}
-    if base is not None:
-        record["base"] = base
+    record |= {key: value for key, value in told.items() if value is not None}
     write_json(directory / PREPARATION_FILE, record)

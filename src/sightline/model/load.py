@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from sightline.errors import ModelError
 from sightline.model.checkpoint import Architecture, Checkpoint
+from sightline.model.quantized import QuantizedWeights, settle
 from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
 
 TINY_PREFIX = "tiny:"
@@ -63,7 +64,13 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def load_weights(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
+def load_weights(
+    source: str,
+    *,
+    dtype: torch.dtype,
+    quantized: QuantizedWeights | None = None,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
     """Load a checkpoint's model in ``dtype``, on the CPU, in evaluation mode.
 
     The dtype is given at loading. Casting a loaded model would round the rotary frequencies:
@@ -72,14 +79,17 @@ def load_weights(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
     Args:
         source: Folder or hub id.
         dtype: Dtype of the weights.
+        quantized: Which of them are held in 4 or 8 bits instead; None is none of them.
+        device: Where a quantised model is put, which is where it is quantised; None is the CPU.
 
     Raises:
         ModelError: Files missing or broken, or weights missing, unexpected or of another shape.
     """
+    given = {"dtype": dtype, "output_loading_info": True, "trust_remote_code": False}
+    if quantized is not None:
+        given |= quantized.loading(dtype, device or torch.device("cpu"))
     try:
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, trust_remote_code=False
-        )
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(source, **given)
         model, info = loaded
     except Exception as error:
         # Safetensors and torch raise their own types for a broken file; all mean the same here.
@@ -87,6 +97,8 @@ def load_weights(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
             f"{source}: the weights cannot be loaded: {str(error).strip().splitlines()[0]}"
         ) from error
     refuse_partial(source, info)
+    if quantized is not None:
+        settle(model, quantized)
     return model.eval()
 
 

@@ -86,7 +86,8 @@ def verdict_of(run: RunRecords) -> Verdict:
     noted = tuple(check for check in checks if check["holds"] is None and check["advice"])
     judged = sum(1 for check in checks if check["holds"] is not None)
     if certificate["verdict"] == "holds" and not failing:
-        detail = f"All {plural(judged, 'check')} hold, on the model loaded afresh from disk."
+        what = _loaded(certificate)
+        detail = f"All {plural(judged, 'check')} hold, on {what} loaded afresh from disk."
         return Verdict(kind="holds", title=PROVEN, detail=detail, noted=noted)
     if failing:
         fail = "fails" if len(failing) == 1 else "fail"
@@ -95,6 +96,15 @@ def verdict_of(run: RunRecords) -> Verdict:
     else:
         title, detail = "Not proven: no check was made", "Run sightline verify again."
     return Verdict(kind="fails", title=title, detail=detail, failing=failing, noted=noted)
+
+
+def _loaded(certificate: Mapping[str, Any]) -> str:
+    """What was proven; certificates of earlier versions are about merged models."""
+    artefact = certificate.get("artefact") or {"base": None}
+    if artefact["base"] is None:
+        return "the model"
+    held = artefact["quantization"]
+    return f"the adapter and its base{'' if held == 'none' else f', held in {held},'}"
 
 
 def _open_verdict(run: RunRecords) -> Verdict:

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
@@ -15,37 +15,32 @@ from transformers.trainer_utils import get_last_checkpoint
 from sightline.config import RunConfig, dump_config
 from sightline.data import Collator, PixelLoader
 from sightline.errors import RunError
-from sightline.evaluation import Probe, save_probe
 from sightline.model import (
     Checkpoint,
+    QuantizedWeights,
     choose_dtype,
-    fingerprints,
     follow_engine,
     is_tiny,
     load_weights,
-    merge,
     open_checkpoint,
-    preparation_record,
+    refuse_unquantizable,
     resolve_model,
-    save_adapter,
-    save_merged,
     skeleton,
-    take_processed_pixels,
     take_raw_pixels,
     tiny_folder,
 )
-from sightline.preparation import PreparedData, data_record, make_encoder, prepare_data
+from sightline.preparation import PreparedData, data_record, prepare_data
 from sightline.records import (
     RunDirectory,
     full_disk_explained,
     write_json,
     write_text,
 )
-from sightline.training.alarms import Alarm
 from sightline.training.arguments import training_arguments
+from sightline.training.exporting import Export, frozen_weights
 from sightline.training.movement import MovementWatch
+from sightline.training.observer import Observer
 from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
-from sightline.training.probing import choose_probes, record_probes
 from sightline.training.proof import proof_samples
 from sightline.training.proving import ProofWatch
 from sightline.training.stages import num_steps_of, refuse_empty_stages, schedule_record
@@ -53,40 +48,14 @@ from sightline.training.trainer import SampleDataset, SightlineTrainer, base_sch
 from sightline.training.unfreezing import StageWatch
 from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
 from sightline.tuning import (
-    PlannedStage,
     TuningPlan,
     apply_plan,
     plan_record,
     plan_rows,
+    quantized_modules,
     refuse_unlike_plan,
     resolve_plan,
 )
-
-
-class Observer(Protocol):
-    """What a run tells the one who started it."""
-
-    def stage(self, text: str) -> None:
-        """A new stage begins."""
-
-    def prepared(self, data: PreparedData, checkpoint: Checkpoint) -> None:
-        """All data is measured and fitted."""
-
-    def planned(self, record: dict[str, Any]) -> None:
-        """The parameter table is known."""
-
-    def stage_began(self, number: int, stage: PlannedStage, step: int) -> None:
-        """Another stage of the plan begins, numbered from 1, after so many steps."""
-
-    def samples_read(self, count: int) -> None:
-        """So many more samples are known."""
-
-    def alarm(self, alarm: Alarm) -> None:
-        """Something in the run should be looked at."""
-
-    def trainer_callbacks(self) -> list[Any]:
-        """Callbacks for the Trainer, for a progress bar."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,23 +100,36 @@ def train(
     observer.stage("reading the checkpoint")
     source = resolve_model(config.model, tiny_folder(config.model, output))
     checkpoint = open_checkpoint(source, config.data)
-    plan = resolve_plan(skeleton(checkpoint), checkpoint.family, config.tuning, config.training)
+    architecture = skeleton(checkpoint)
+    plan = resolve_plan(architecture, checkpoint.family, config.tuning, config.training)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    quantized = _quantized(architecture, plan, device)
     observer.stage("reading the data")
     data = prepare_data(config, checkpoint, observer.samples_read)
     observer.prepared(data, checkpoint)
     refuse_empty_stages(plan.stages, num_steps_of(config.training, len(data.train.samples)))
     observer.stage("loading the weights")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = choose_dtype(config.training.precision, device)
-    model = load_weights(checkpoint.source, dtype=dtype)
+    model = load_weights(checkpoint.source, dtype=dtype, quantized=quantized, device=device)
     pixels, probe = make_pixels(config.data, checkpoint), None
     if pixels.takes_raw:
         assert checkpoint.recipes is not None
         take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
         probe = compare_preparations(data.train.samples, pixels, checkpoint, model)
     run = RunDirectory.open(output) if resume else RunDirectory.create(output, overwrite=overwrite)
-    work = _Run(config, run, checkpoint, data, plan, pixels, observer)
+    work = _Run(config, run, checkpoint, data, plan, quantized, pixels, observer)
     return work.go(model, probe, resume=resume)
+
+
+def _quantized(
+    architecture: Any, plan: TuningPlan, device: torch.device
+) -> QuantizedWeights | None:
+    """Which weights the plan has quantised; refused before any data is read."""
+    modules = quantized_modules(architecture, plan)
+    if not modules:
+        return None
+    refuse_unquantizable(plan.quantization, device)
+    return QuantizedWeights.of(architecture, plan.quantization, modules)
 
 
 class _Run:
@@ -160,6 +142,7 @@ class _Run:
         checkpoint: Checkpoint,
         data: PreparedData,
         plan: TuningPlan,
+        quantized: QuantizedWeights | None,
         pixels: PixelLoader,
         observer: Observer,
     ) -> None:
@@ -168,6 +151,7 @@ class _Run:
         self._checkpoint = checkpoint
         self._data = data
         self._plan = plan
+        self._quantized = quantized
         self._pixels = pixels
         self._observer = observer
 
@@ -177,7 +161,7 @@ class _Run:
         self._dtype = model.dtype
         self._write_inputs(resume, probe)
         plan, family = self._plan, self._checkpoint.family
-        frozen = self._frozen(model)
+        frozen = frozen_weights(model, plan, merged=self._config.export.merged)
         model = apply_plan(
             follow_engine(model, self._checkpoint.position_rule, check_given=False), plan
         )
@@ -227,15 +211,6 @@ class _Run:
                 "kind": self._config.data.preparation,
                 "compared": probe.record() if probe is not None else None,
             },
-        )
-
-    def _frozen(self, model: torch.nn.Module) -> dict[str, str]:
-        """Fingerprints of what must not move."""
-        moving = tuple(f"{name}." for name in self._plan.moving_modules)
-        return fingerprints(
-            (name, parameter)
-            for name, parameter in model.named_parameters()
-            if not name.startswith(moving)
         )
 
     def _watch(self, model: Any, change: WeightChange, totals: dict[str, int]) -> RunWatch:
@@ -328,43 +303,24 @@ class _Run:
         return newest
 
     def _export(self, model: Any, frozen: dict[str, str]) -> None:
+        export = Export(
+            run=self._run,
+            config=self._config,
+            checkpoint=self._checkpoint,
+            plan=self._plan,
+            dtype=self._dtype,
+            quantized=self._quantized,
+            frozen=frozen,
+        )
         self._observer.stage("recording the probe")
-        checkpoint, verify = self._checkpoint, self._config.verify
-        # As it trained: weights that train are fp32 beside a bf16 base, joined by autocast.
-        with torch.autocast(
-            model.device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16
-        ):
-            samples = record_probes(
-                model,
-                self._data.train.samples,
-                choose_probes(self._data.train.samples, verify.samples),
-                self._run.probe_media,
-                encoder=make_encoder(checkpoint),
-                train_collator=self._collator(),
-                prompt_collator=self._collator("left"),
-                checkpoint=checkpoint,
-                max_new_tokens=verify.max_new_tokens,
-            )
+        collators = (self._collator(), self._collator("left"))
+        samples = export.probe(model, self._data.train.samples, collators)
         self._observer.stage("exporting")
-        take_processed_pixels(model)
-        if self._plan.uses_lora:
-            save_adapter(model, checkpoint, self._run.adapter)
-        merged = merge(model, self._dtype)
-        save_merged(merged, checkpoint, self._run.merged)
-        save_probe(
-            self._run,
-            Probe(
-                samples=samples,
-                base=checkpoint.source,
-                dtype=str(self._dtype).removeprefix("torch."),
-                uses_adapter=self._plan.uses_lora,
-                preparation=preparation_record(checkpoint),
-                recipes=checkpoint.recipes,
-                merged_fingerprints=fingerprints(merged.named_parameters()),
-                frozen_fingerprints=frozen,
-                num_watched=self._proof.num_watched,
-                without_gradient=self._proof.without_gradient,
-            ),
+        export.write(
+            model,
+            samples,
+            num_watched=self._proof.num_watched,
+            without_gradient=self._proof.without_gradient,
         )
 
 

@@ -11,6 +11,7 @@ from sightline.tuning.apply import (
     trained_parameters,
 )
 from sightline.tuning.plan import PlannedModule, PlannedStage, TuningPlan
+from sightline.tuning.quantizing import quantized_modules
 from sightline.tuning.resolve import resolve_plan
 from sightline.tuning.selection import TargetHits
 from sightline.tuning.table import PlanRow, plan_record, plan_rows
@@ -34,6 +35,7 @@ __all__ = [
     "place_of",
     "plan_record",
     "plan_rows",
+    "quantized_modules",
     "refuse_unlike_plan",
     "resolve_plan",
     "trained_parameters",

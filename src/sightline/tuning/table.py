@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import prod
 from operator import attrgetter
 from typing import Any
 
@@ -69,12 +70,12 @@ class _Sums:
     dtype: str = ""
 
     def add(self, item: NamedParameter, module: PlannedModule) -> None:
-        size, width = item.parameter.numel(), item.parameter.element_size()
+        size, width = _num_values(item.parameter), item.parameter.element_size()
         self.modules[module.name] = module
-        self.weight_bytes += size * width
+        self.weight_bytes += item.parameter.nbytes
         if not item.is_adapter and not item.is_copy:
             self.num_parameters += size
-            self.dtype = self.dtype or str(item.parameter.dtype).removeprefix("torch.")
+            self.dtype = self.dtype or _held_in(item.parameter)
         if item.is_adapter or (module.mode == "full" and not item.is_copy):
             self.num_trainable += size
             self.gradient_bytes += size * width
@@ -103,6 +104,17 @@ class _Sums:
             optimizer_bytes=_MOMENTS * self.gradient_bytes,
             reads_from=reads_from,
         )
+
+
+def _num_values(parameter: nn.Parameter) -> int:
+    """Values of a weight; in 4 bits two of them share a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else prod(state.shape)
+
+
+def _held_in(parameter: nn.Parameter) -> str:
+    state = getattr(parameter, "quant_state", None)
+    return str(parameter.dtype).removeprefix("torch.") if state is None else state.quant_type
 
 
 def plan_rows(model: nn.Module, plan: TuningPlan, family: MappedFamily) -> list[PlanRow]:

@@ -58,7 +58,7 @@ def _probe() -> Probe:
         uses_adapter=True,
         preparation={"image_budget.max_pixels": 50176, "boxes.space": "thousandths"},
         recipes=PixelRecipes(image=RECIPE, video=replace(RECIPE, resample="bilinear")),
-        merged_fingerprints={"a.weight": "00ff", "b.weight": "11ee"},
+        exported_fingerprints={"a.weight": "00ff", "b.weight": "11ee"},
         frozen_fingerprints={"a.weight": "00ff"},
         num_watched=3,
         without_gradient=["c.weight"],

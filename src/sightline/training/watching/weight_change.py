@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 import torch
 from peft.tuners.lora import LoraLayer
-from peft.utils.integrations import dequantize_module_weight
 from torch import nn
+
+from sightline.model import plain_weight
 
 SAMPLED_VALUES = 16_384
 TIME_SHARE = 0.02
@@ -150,7 +151,7 @@ def _factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def _as_matrix(layer: Any) -> torch.Tensor:
     """The base weight as (out, in), whatever it is held in."""
     base = layer.get_base_layer()
-    weight = dequantize_module_weight(base).detach()
+    weight = plain_weight(base)
     # An embedding's factors make its transpose.
     return weight.T if isinstance(base, nn.Embedding) else weight.flatten(1)
 
