@@ -89,6 +89,31 @@ def test_a_loss_that_is_nan_ends_the_run_with_its_place(
     assert "alarm step 3:" in " ".join(outcome.out.split())
 
 
+def test_a_step_without_supervised_tokens_is_told_and_the_run_goes_on(
+    command: Any, tmp_path: Path, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sightline.training import trainer
+
+    real = trainer.SightlineTrainer.get_batch_samples
+
+    def masked(self: Any, *arguments: Any) -> Any:
+        batches, count = real(self, *arguments)
+        if self.state.global_step == 3:
+            for batch in batches:
+                batch["labels"].fill_(-100)
+            count = torch.tensor(0)
+        return batches, count
+
+    monkeypatch.setattr(trainer.SightlineTrainer, "get_batch_samples", masked)
+    config = _configuration(tmp_path, shapes_folder, max_steps=6, learning_rate=1e-3)
+    outcome = command("train", config)
+    assert outcome.code == 0, outcome.err
+    [alarm] = _lines(tmp_path / "run" / "alarms.jsonl")
+    assert (alarm["id"], alarm["step"]) == ("loss.nothing_supervised", 4)
+    losses = [line["loss"] for line in _lines(tmp_path / "run" / "metrics.jsonl")]
+    assert [loss == 0 for loss in losses] == [False, False, False, True, False, False]
+
+
 def test_resuming_forgets_the_alarms_of_steps_that_come_again(tmp_path: Path) -> None:
     from sightline.records import RunDirectory, append_jsonl
 

@@ -56,7 +56,8 @@ def token_loss(
     total = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
     )
-    return total / num_tokens
+    # A step without a supervised token has the loss 0 and no gradient; 0 / 0 would be NaN.
+    return total / torch.as_tensor(num_tokens, device=total.device).clamp(min=1)
 
 
 def model_loss(

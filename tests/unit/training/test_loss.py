@@ -38,3 +38,14 @@ def test_micro_batches_add_up_to_the_whole() -> None:
         for i in range(4)
     ]
     assert abs(float(whole - sum(means) / 4)) > 1e-3
+
+
+def test_nothing_supervised_is_a_loss_of_zero_with_gradients_of_zero() -> None:
+    logits = torch.randn(1, 3, 7, requires_grad=True)
+    targets = torch.full((1, 3), -100)
+    for tokens in (0, torch.tensor(0)):
+        loss = token_loss(logits, targets, tokens)
+        assert loss.item() == 0.0
+        loss.backward()
+        assert logits.grad is not None
+        assert not logits.grad.any()
