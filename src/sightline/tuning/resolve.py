@@ -65,7 +65,7 @@ def resolve_plan(
     return TuningPlan(
         modules=planned,
         stages=tuple(_stage(stage, index) for index, stage in enumerate(stages)),
-        full_modules=tuple(_full_modules(model, planned)),
+        full_modules=tuple(_full_modules(planned)),
         rank=tuning.lora.rank,
         alpha=tuning.lora.alpha,
         dropout=tuning.lora.dropout,
@@ -269,7 +269,7 @@ def _refuse_tied(planned: tuple[PlannedModule, ...]) -> None:
         )
 
 
-def _full_modules(model: nn.Module, planned: tuple[PlannedModule, ...]) -> list[str]:
+def _full_modules(planned: tuple[PlannedModule, ...]) -> list[str]:
     """The largest modules, blocks at most, whose parameters all train in full."""
     below: dict[str, set[str]] = {}
     for module in planned:
@@ -283,9 +283,7 @@ def _full_modules(model: nn.Module, planned: tuple[PlannedModule, ...]) -> list[
         parts = module.name.split(".")
         for end in range(len(_top(module).split(".")), len(parts) + 1):
             inside = ".".join(parts[:end])
-            # A list of modules is never called, so nothing can stand in its place.
-            is_list = isinstance(model.get_submodule(inside), nn.ModuleList)
-            if below[inside] == {"full"} and not is_list:
+            if below[inside] == {"full"}:
                 found[inside] = None
                 break
     return list(found)

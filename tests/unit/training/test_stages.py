@@ -66,6 +66,17 @@ def test_an_improvement_starts_the_patience_anew() -> None:
     assert clock.evaluated(Evaluation(50, 1.9))
 
 
+def test_each_plateau_has_a_best_of_its_own() -> None:
+    stages = (PLATEAU[0], PLATEAU[0], PLATEAU[2])
+    clock = StageClock(stages, 100)
+    for step, loss in [(1, 1.0), (2, 1.0), (3, 1.0)]:
+        clock.evaluated(Evaluation(step, loss))
+    assert clock.entered == [0, 3]
+    # What joined may cost at first: the next plateau begins with a loss of its own.
+    began = [clock.evaluated(Evaluation(step, 2.0)) for step in (4, 5, 6)]
+    assert (began, clock.entered) == ([False, False, True], [0, 3, 6])
+
+
 def test_a_stage_whose_end_is_past_already_is_passed_over() -> None:
     clock = StageClock(PLATEAU, 100)
     clock.evaluated(Evaluation(60, 1.0))

@@ -146,6 +146,20 @@ def test_a_name_hits_only_what_its_tower_lets_train(meta_model, resolved) -> Non
     assert (query.hits, query.left_out) == ({"language": 3}, {})
 
 
+def test_a_name_for_lora_does_not_widen_what_trains_in_full(meta_model, resolved) -> None:
+    lora = {"target_modules": ["mlp.0", "q_proj"], "modules_to_save": ["ln_q"]}
+    with pytest.raises(PlanError, match=r"'mlp\.0' hits nothing that is set to lora; it hits 1 in"):
+        resolved(
+            meta_model("qwen2_5_vl"), "qwen2_5_vl", language="lora", projector="full", lora=lora
+        )
+    lora = {"target_modules": r".*(mlp\.0|q_proj)", "modules_to_save": ["ln_q"]}
+    plan = resolved(
+        meta_model("qwen2_5_vl"), "qwen2_5_vl", language="lora", projector="full", lora=lora
+    )
+    assert _names(plan, "full") == {"model.visual.merger.ln_q"}
+    assert plan.targets[0].left_out == {"projector": 1}
+
+
 def test_names_are_read_as_peft_reads_them(meta_model, resolved) -> None:
     model = meta_model("qwen3_vl")
     lora = {"target_modules": ["linear_fc1"]}
