@@ -167,7 +167,7 @@ def make_rows(folder: Path) -> None:
         levels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(levels).save(folder / f"{number}.jpg")
     pictures = [_row([f"{n}.jpg"], words=40 + 30 * n) for n in range(len(sizes))]
-    many = [_row([f"{n % 4}.jpg" for n in range(6)], words=60) for _ in range(2)]
+    many = [_row([f"{n % 4}.jpg" for n in range(4)], words=60) for _ in range(2)]
     text = [_row([], words=600), _row([], words=200)]
     for name, rows in {"pictures": pictures, "many": many, "text": text}.items():
         lines = "".join(f"{json.dumps(row)}\n" for row in rows)
