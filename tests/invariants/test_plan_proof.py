@@ -134,6 +134,12 @@ def test_a_weight_that_is_set_free_on_the_way_is_found_at_its_end(config) -> Non
     assert findings["weights.frozen"].holds
 
 
+def test_a_first_step_of_warm_up_moves_nothing_and_is_no_fault(config) -> None:
+    given = config(training={"max_steps": 1, "warmup_ratio": 0.5})
+    assert train(given, Silent()).num_steps == 1
+    assert _proof(given)["stages"] == []
+
+
 def test_steps_too_small_to_tell_are_waited_for(config) -> None:
     given = config(training={"learning_rate": 1e-12})
     train(given, Silent())

@@ -13,23 +13,12 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from sightline.config import RunConfig, dump_config
-from sightline.data import Collator, PixelLoader
 from sightline.errors import RunError
 from sightline.model import (
-    Checkpoint,
-    QuantizedWeights,
-    choose_dtype,
     follow_engine,
     is_tiny,
-    load_weights,
-    open_checkpoint,
-    refuse_unquantizable,
-    resolve_model,
-    skeleton,
-    take_raw_pixels,
-    tiny_folder,
 )
-from sightline.preparation import PreparedData, data_record, prepare_data
+from sightline.preparation import data_record
 from sightline.records import (
     RunDirectory,
     full_disk_explained,
@@ -40,21 +29,18 @@ from sightline.training.arguments import training_arguments
 from sightline.training.exporting import Export, frozen_weights
 from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer
-from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
 from sightline.training.proof import proof_samples
 from sightline.training.proving import ProofWatch
-from sightline.training.stages import num_steps_of, refuse_empty_stages, schedule_record
+from sightline.training.ready import ReadyRun, get_ready
+from sightline.training.stages import num_steps_of, schedule_record
 from sightline.training.trainer import SampleDataset, SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
 from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
 from sightline.tuning import (
-    TuningPlan,
     apply_plan,
     plan_record,
     plan_rows,
-    quantized_modules,
     refuse_unlike_plan,
-    resolve_plan,
 )
 
 
@@ -97,73 +83,31 @@ def train(
         RunDirectory.open(output)
     else:
         RunDirectory.refuse_occupied(output, overwrite=overwrite)
-    observer.stage("reading the checkpoint")
-    source = resolve_model(config.model, tiny_folder(config.model, output))
-    checkpoint = open_checkpoint(source, config.data)
-    architecture = skeleton(checkpoint)
-    plan = resolve_plan(architecture, checkpoint.family, config.tuning, config.training)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    quantized = _quantized(architecture, plan, device)
-    observer.stage("reading the data")
-    data = prepare_data(config, checkpoint, observer.samples_read)
-    observer.prepared(data, checkpoint)
-    refuse_empty_stages(plan.stages, num_steps_of(config.training, len(data.train.samples)))
-    observer.stage("loading the weights")
-    dtype = choose_dtype(config.training.precision, device)
-    model = load_weights(checkpoint.source, dtype=dtype, quantized=quantized, device=device)
-    pixels, probe = make_pixels(config.data, checkpoint), None
-    if pixels.takes_raw:
-        assert checkpoint.recipes is not None
-        take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
-        probe = compare_preparations(data.train.samples, pixels, checkpoint, model)
+    ready = get_ready(config, observer)
     run = RunDirectory.open(output) if resume else RunDirectory.create(output, overwrite=overwrite)
-    work = _Run(config, run, checkpoint, data, plan, quantized, pixels, observer)
-    return work.go(model, probe, resume=resume)
-
-
-def _quantized(
-    architecture: Any, plan: TuningPlan, device: torch.device
-) -> QuantizedWeights | None:
-    """Which weights the plan has quantised; refused before any data is read."""
-    modules = quantized_modules(architecture, plan)
-    if not modules:
-        return None
-    refuse_unquantizable(plan.quantization, device)
-    return QuantizedWeights.of(architecture, plan.quantization, modules)
+    return _Run(ready, run, observer).go(resume=resume)
 
 
 class _Run:
     """The steps of a run, in order; each is one method."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        run: RunDirectory,
-        checkpoint: Checkpoint,
-        data: PreparedData,
-        plan: TuningPlan,
-        quantized: QuantizedWeights | None,
-        pixels: PixelLoader,
-        observer: Observer,
-    ) -> None:
-        self._config = config
+    def __init__(self, ready: ReadyRun, run: RunDirectory, observer: Observer) -> None:
+        self._ready = ready
         self._run = run
-        self._checkpoint = checkpoint
-        self._data = data
-        self._plan = plan
-        self._quantized = quantized
-        self._pixels = pixels
         self._observer = observer
+        self._config = ready.config
+        self._checkpoint = ready.checkpoint
+        self._data = ready.data
+        self._plan = ready.plan
 
-    def go(self, model: Any, probe: PixelProbe | None, *, resume: bool) -> TrainingResult:
+    def go(self, *, resume: bool) -> TrainingResult:
         # Before adapters are initialised; the Trainer seeds only what comes after.
         set_seed(self._config.training.seed)
-        self._dtype = model.dtype
-        self._write_inputs(resume, probe)
-        plan, family = self._plan, self._checkpoint.family
-        frozen = frozen_weights(model, plan, merged=self._config.export.merged)
+        self._write_inputs(resume)
+        plain, plan, family = self._ready.model, self._plan, self._checkpoint.family
+        frozen = frozen_weights(plain, plan, merged=self._config.export.merged)
         model = apply_plan(
-            follow_engine(model, self._checkpoint.position_rule, check_given=False), plan
+            follow_engine(plain, self._checkpoint.position_rule, check_given=False), plan
         )
         refuse_unlike_plan(model, plan, family)
         totals = self._write_plan(model)
@@ -197,7 +141,8 @@ class _Run:
             run=self._run, final_loss=float(losses[-1]), num_steps=steps, seconds=seconds
         )
 
-    def _write_inputs(self, resume: bool, probe: PixelProbe | None) -> None:
+    def _write_inputs(self, resume: bool) -> None:
+        probe = self._ready.probe
         write_text(self._run.config, dump_config(self._config))
         if not resume:
             counts = self._data.train.write_ledger(self._run.ledger, self._run.quarantine)
@@ -254,19 +199,8 @@ class _Run:
         return training_arguments(
             self._config.training,
             directory=self._run.checkpoints,
-            bf16=self._dtype == torch.bfloat16,
+            bf16=self._ready.dtype == torch.bfloat16,
             evaluates=bool(self._data.eval),
-        )
-
-    def _collator(self, padding_side: Any = "right") -> Collator:
-        tokenizer = self._checkpoint.processor.tokenizer
-        return Collator(
-            pixels=self._pixels,
-            rule=self._checkpoint.position_rule,
-            pad_token_id=tokenizer.convert_tokens_to_ids(
-                self._checkpoint.family.tokens.end_of_text
-            ),
-            padding_side=padding_side,
         )
 
     def _trainer(self, model: Any, watch: RunWatch) -> SightlineTrainer:
@@ -278,7 +212,7 @@ class _Run:
             args=self._arguments(),
             train_dataset=SampleDataset(self._data.train.samples),
             eval_dataset=SampleDataset(self._data.eval.samples) if self._data.eval else None,
-            data_collator=self._collator(),
+            data_collator=self._ready.collator(),
             callbacks=[
                 stages,
                 self._proof,
@@ -308,12 +242,12 @@ class _Run:
             config=self._config,
             checkpoint=self._checkpoint,
             plan=self._plan,
-            dtype=self._dtype,
-            quantized=self._quantized,
+            dtype=self._ready.dtype,
+            quantized=self._ready.quantized,
             frozen=frozen,
         )
         self._observer.stage("recording the probe")
-        collators = (self._collator(), self._collator("left"))
+        collators = (self._ready.collator(), self._ready.collator("left"))
         samples = export.probe(model, self._data.train.samples, collators)
         self._observer.stage("exporting")
         export.write(
