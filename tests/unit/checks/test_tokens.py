@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sightline.checks.context import VerifyContext
+from sightline.checks.plan import gradients_reached
 from sightline.checks.positions import same_as_training
 from sightline.checks.tokens import labels_on_answers, same_ids
-from sightline.checks.weights import gradients_reached
 from sightline.config import RunConfig, Source
 from sightline.data import IGNORE_INDEX, Collator, ProcessorPixels, chat_messages, read_source
 from sightline.evaluation import Probe, ProbeSample, SeenPixels
