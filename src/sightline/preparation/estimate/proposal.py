@@ -88,7 +88,7 @@ def remedies(cost: Cost, *, longest_tokens: int, vision_tokens: int) -> list[str
     }
     said = {
         "trained": "train less: lora instead of full, a lower tuning.lora.rank, or freeze a tower",
-        "weights": "hold frozen weights smaller: tuning.quantization nf4, or precision bf16",
+        "weights": "hold frozen weights in 4 bits: tuning.quantization nf4",
         "batch": (
             f"shorten samples: data.images.max_pixels (the batch has {vision_tokens:,} vision "
             f"tokens) or data.max_length (the longest has {longest_tokens:,} tokens)"
