@@ -7,6 +7,7 @@ over norms, each as it trains.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -107,7 +108,7 @@ def draw_plan(plan: Mapping[str, Any]) -> list[StageDrawing]:
     ]
 
 
-class _Canvas:
+class _Canvas(ABC):
     """Collects the shapes of one drawing.
 
     Args:
@@ -140,9 +141,9 @@ class _Canvas:
             summary=self._summary(),
         )
 
+    @abstractmethod
     def _draw(self) -> float:
         """Draw everything; the height that it took."""
-        raise NotImplementedError
 
     def _summary(self) -> str:
         trains = what_trains(list(self._towers.values()), self._stage)
