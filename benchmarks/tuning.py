@@ -1,8 +1,8 @@
 """What tuning costs: the map of large models, the proof of a plan, and a frozen vision tower.
 
 ``python benchmarks/tuning.py [--no-memory]``: first the map (tuning_map.py). Then, on a random
-model of the real Qwen2.5-VL classes and one picture of 336 x 448 pixels, each in a process of its own
-and in turns:
+model of the real Qwen2.5-VL classes and one picture of 336 x 448 pixels, each in a process of its
+own and in turns:
 
 - the proof before a run, over one optimizer step of the same batch;
 - LoRA on the language model with vision frozen, against the two ways in which it is often frozen:
