@@ -119,7 +119,7 @@ def test_what_is_exported_is_the_plain_model(
         exported.append({type(module).__name__ for module in model.modules()})
         save_merged(model, *others)
 
-    monkeypatch.setattr("sightline.training.run.save_merged", looked_at)
+    monkeypatch.setattr("sightline.training.exporting.save_merged", looked_at)
     train(configure("run"), SilentObserver())
     [names] = exported
     assert any(name.endswith("PatchEmbed") for name in names)

@@ -15,7 +15,14 @@ from sightline.preparation.estimate.batches import Batches
 from sightline.preparation.estimate.devices import Device
 from sightline.preparation.estimate.simulate import Loss, Pass, simulate
 from sightline.preparation.estimate.timeline import Part
-from sightline.tuning import TuningPlan, apply_plan, enter_stage, resolve_plan
+from sightline.tuning import (
+    TuningPlan,
+    apply_plan,
+    enter_stage,
+    named_parameters,
+    owner_of,
+    resolve_plan,
+)
 
 # AdamW: two moments of every trained value, float32.
 _OPTIMIZER_BYTES = 8
@@ -223,13 +230,20 @@ def _bytes_of(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def _saved_by_quantisation(model: nn.Module, plan: TuningPlan) -> int:
-    """Bytes by which frozen weights of the language blocks are smaller in 4 or 8 bits."""
+    """Bytes by which matrices of the language model are smaller in 4 or 8 bits.
+
+    Those that train in full are not quantised; see `sightline.tuning.quantized_modules`.
+    """
     bits = _QUANTISED_BITS.get(plan.quantization)
     if bits is None:
         return 0
-    frozen = [
-        layer.weight
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and ".layers." in name and not layer.weight.requires_grad
-    ]
-    return sum(round(one.numel() * (one.element_size() - bits / 8)) for one in frozen)
+    quantised = {
+        module.name
+        for module in plan.modules
+        if module.place.tower == "language" and module.mode != "full"
+    }
+    return sum(
+        round(item.parameter.numel() * (item.parameter.element_size() - bits / 8))
+        for item in named_parameters(model)
+        if not item.is_adapter and item.parameter.ndim == 2 and owner_of(item) in quantised
+    )
