@@ -39,6 +39,7 @@ from sightline.config import Source, TrainingConfig, TuningConfig
 from sightline.data import Collator, ProcessorPixels, read_source
 from sightline.model import follow_engine, open_checkpoint
 from sightline.preparation import make_encoder
+from sightline.training.checkpointing import checkpoint_activations
 from sightline.training.loss import model_loss
 from sightline.training.proof import prove_gradients
 from sightline.tuning import TuningPlan, apply_plan, resolve_plan
@@ -79,7 +80,7 @@ class Bench:
         if how == "sightline":
             model = apply_plan(self.plain, self.plan(projector="freeze"))
             if checkpointing:
-                model.gradient_checkpointing_enable({"use_reentrant": False})
+                checkpoint_activations(model)
             return model
         if checkpointing:
             self.plain.gradient_checkpointing_enable({"use_reentrant": False})
@@ -113,7 +114,7 @@ def child(work: Path, part: str, how: str) -> dict[str, float]:
     if part == "proof":
         plan = bench.plan()
         model = apply_plan(bench.plain, plan)
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
         step = bench.stepper(model)
         seconds = _times(step)
         begin = time.perf_counter()

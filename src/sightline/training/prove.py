@@ -9,6 +9,7 @@ from transformers import set_seed
 
 from sightline.config import RunConfig
 from sightline.model import follow_engine
+from sightline.training.checkpointing import checkpoint_activations
 from sightline.training.observer import Observer
 from sightline.training.proof import GradientProof, proof_samples, prove_gradients
 from sightline.training.ready import get_ready
@@ -34,7 +35,7 @@ def prove_plan(config: RunConfig, observer: Observer) -> GradientProof:
     model: Any = apply_plan(follow_engine(ready.model, rule, check_given=False), ready.plan)
     refuse_unlike_plan(model, ready.plan, family)
     if config.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     model = model.to(device).train()
     samples, collate = proof_samples(ready.data.train.samples), ready.collator()
     batches = [

@@ -26,10 +26,11 @@ from peft import PeftModel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
+from transformers import Trainer, TrainingArguments, get_scheduler
 
 from sightline.data import EncodedSample
 from sightline.errors import RunError
+from sightline.training.checkpointing import drop_input_hooks
 from sightline.training.loss import model_loss
 from sightline.training.stages import Evaluation, RateCourse, StageClock
 from sightline.training.watching import RunWatch
@@ -149,12 +150,7 @@ class SightlineTrainer(Trainer):
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Train, checkpointing being on. Overrides the Trainer's."""
-        # For the reentrant kind transformers has made the outputs of the token embedding and of
-        # the patch embedding require a gradient. Here it would only send the backward pass
-        # through towers and blocks that are frozen.
-        for module in self._planned.modules():
-            if isinstance(module, PreTrainedModel):
-                module.disable_input_require_grads()
+        drop_input_hooks(self._planned)
         return super()._inner_training_loop(*args, **kwargs)
 
     @property
