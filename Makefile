@@ -43,10 +43,11 @@ format: $(STAMP) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure positions, data, pixels and start-up; PEERS="--swift PYTHON" adds other tools
+bench: $(STAMP) ## Measure positions, data, pixels, tuning and start-up; PEERS="--swift PYTHON" adds other tools
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/positions.py
 	$(BIN)/python benchmarks/data.py $(PEERS)
 	$(BIN)/python benchmarks/preparation.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/startup.py
 
 docs: $(STAMP) ## Write docs/configuration.md again and check what the documents say
