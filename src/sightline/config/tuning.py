@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
-from pydantic import ModelWrapValidatorHandler, field_validator, model_serializer, model_validator
+from pydantic import field_validator, model_serializer, model_validator
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from sightline.config.base import ContradictionError, Section, key
 
