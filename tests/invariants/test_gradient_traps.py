@@ -95,7 +95,7 @@ def gradients(
 ) -> dict[str, torch.Tensor | None]:
     """Gradients of what trains; without checkpointing where ``reentrant`` is None."""
     if reentrant is not None:
-        model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        model.gradient_checkpointing_enable({"use_reentrant": reentrant})
         if not reentrant:  # as the trainer does; the other kind needs what transformers has hooked
             for module in model.modules():
                 if isinstance(module, PreTrainedModel):
@@ -131,7 +131,7 @@ def test_d20_the_reentrant_kind_loses_the_vision_blocks(
     if bench.checkpoint.family.key == "qwen3_vl":
         assert all(gradient is None for gradient in found.values()), MENDED
         model, _ = bench.planned(**tuning)
-        model.activation_checkpointing_enable({"use_reentrant": True})
+        model.gradient_checkpointing_enable({"use_reentrant": True})
         lost = _proven(bench, model, plan)
         assert not lost.holds
         assert "the reentrant kind, which loses the gradients" in lost.message()
@@ -156,9 +156,16 @@ def _checkpointed(model: Any) -> Any:
     arguments = training_arguments(
         TrainingConfig(), directory=Path("x"), bf16=False, evaluates=False
     )
-    assert arguments.activation_checkpointing
-    model.activation_checkpointing_enable(arguments.activation_checkpointing_kwargs)
+    model.gradient_checkpointing_enable(_kwargs_of(arguments))
     return model
+
+
+def _kwargs_of(arguments: Any) -> Any:
+    """How checkpointing is done; transformers 5.23 has another name for it."""
+    new, old = "activation_checkpointing", "gradient_checkpointing"
+    name = new if hasattr(arguments, new) else old
+    assert getattr(arguments, name)
+    return getattr(arguments, f"{name}_kwargs")
 
 
 def test_d20_no_key_asks_for_the_reentrant_kind(tmp_path: Path) -> None:
@@ -170,7 +177,7 @@ def test_d20_no_key_asks_for_the_reentrant_kind(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="there is no such key"):
             load_config(file, [f"training.{key}"])
     on = training_arguments(TrainingConfig(), directory=tmp_path, bf16=False, evaluates=False)
-    assert on.activation_checkpointing_kwargs == {"use_reentrant": False}
+    assert _kwargs_of(on) == {"use_reentrant": False}
 
 
 def _text_only(bench: Bench) -> dict[str, torch.Tensor]:
@@ -234,7 +241,7 @@ def test_checkpointing_sends_the_backward_pass_through_what_is_frozen(
     plain.train()
     model_loss(plain, bench.batch(), num_tokens=1)[0].backward()
     assert seen() == {"language 2"}
-    plain.activation_checkpointing_enable({"use_reentrant": False})
+    plain.gradient_checkpointing_enable({"use_reentrant": False})
     model_loss(plain, bench.batch(), num_tokens=1)[0].backward()
     language = {"language 0", "language 1", "language 2"}
     # Of Qwen3-VL's vision tower the patch embedding is not known to transformers as an input.
