@@ -259,7 +259,7 @@ def _blocks_of_a_run(bench: Bench, folder: Path, **tuning: Any) -> set[str]:
     training = TrainingConfig(max_steps=1, gradient_accumulation=1)
     arguments = training_arguments(training, directory=folder, bf16=False, evaluates=False)
     arguments.save_strategy = "no"
-    assert arguments.activation_checkpointing
+    assert _kwargs_of(arguments)
     SightlineTrainer(
         plan=plan,
         model=model,
