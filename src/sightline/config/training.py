@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sightline.config.base import Section, key
+from pydantic import model_validator
+
+from sightline.config.base import ContradictionError, Section, key
 
 
 class TrainingConfig(Section):
@@ -18,6 +20,24 @@ class TrainingConfig(Section):
     batch_size: int = key(1, "Samples in a forward pass.", unit="samples a device", gt=0)
     gradient_accumulation: int = key(
         8, "Forward passes in a step. The loss is a token mean over all of them.", gt=0
+    )
+    tokens_per_step: int | None = key(
+        None,
+        "Size of a step, over all devices, in place of batch_size and gradient_accumulation.",
+        unit="tokens",
+        gt=0,
+    )
+    tokens_per_row: int | None = key(
+        None,
+        "Most tokens in a forward pass of a device; a sample that is longer goes alone. Null: "
+        "what batch_size says, or 8192 with tokens_per_step.",
+        unit="tokens a device",
+        gt=0,
+    )
+    packing: Literal["auto", "on", "off"] = key(
+        "auto",
+        "Lay samples of a forward pass end to end, each seeing itself alone, in place of padding "
+        "them. auto: where the model can.",
     )
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = key(
         "cosine", "Course of the learning rate after warm-up."
@@ -34,16 +54,44 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool = key(
         True, "Compute activations twice to hold fewer. Always the non-reentrant kind."
     )
+    head_loss: Literal["auto", "torch", "chunked", "liger"] = key(
+        "auto",
+        "What computes head and loss, of supervised tokens alone. auto: torch's own where it has "
+        "one, chunked where not. liger: on a GPU, with pip install 'sightline[liger]'.",
+    )
+    compile: bool = key(False, "Compile the model's blocks; the first steps take minutes.")
+    parallel: Literal["ddp", "fsdp", "zero1", "zero2", "zero3"] = key(
+        "ddp",
+        "With several processes: ddp has the whole model in each, fsdp (FSDP2) a share of it; "
+        "zero1 to zero3 are DeepSpeed's, with pip install 'sightline[deepspeed]'.",
+    )
     log_every: int = key(1, "Write a line of metrics.", unit="steps", gt=0)
     save_every: int | None = key(
         None, "Write a checkpoint; null is the end of every epoch.", unit="steps", gt=0
     )
-    save_total_limit: int = key(2, "Checkpoints kept.", gt=0)
+    save_total_limit: int = key(2, "Checkpoints kept, beside the best.", gt=0)
+    best_by: Literal["eval_loss"] | None = key(
+        None, "Keep the checkpoint with the lowest, and export that one instead of the last."
+    )
     eval_every: int | None = key(
         None, "Evaluate; null is the end of every epoch, if there is data.", unit="steps", gt=0
     )
     report_to: list[str] = key([], "Trackers the Trainer knows: tensorboard, wandb, ...")
     num_workers: int = key(0, "Processes that decode media.", unit="processes", ge=0)
+
+    @model_validator(mode="after")
+    def _one_size_of_a_step(self) -> TrainingConfig:
+        # Not by what is written: the resolved configuration of a run writes every key.
+        defaults = TrainingConfig.model_fields
+        given = ("batch_size", "gradient_accumulation")
+        both = [name for name in given if getattr(self, name) != defaults[name].default]
+        if self.tokens_per_step is not None and both:
+            raise ContradictionError(
+                both[0],
+                f"{getattr(self, both[0])} beside tokens_per_step: {self.tokens_per_step}",
+                "A step is counted in samples or in tokens: leave one of them out.",
+            )
+        return self
 
 
 class VerifyConfig(Section):

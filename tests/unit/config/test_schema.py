@@ -30,6 +30,9 @@ def test_defaults_of_training() -> None:
         "learning_rate": 1e-4,
         "batch_size": 1,
         "gradient_accumulation": 8,
+        "tokens_per_step": None,
+        "tokens_per_row": None,
+        "packing": "auto",
         "scheduler": "cosine",
         "warmup_ratio": 0.03,
         "weight_decay": 0.0,
@@ -37,13 +40,26 @@ def test_defaults_of_training() -> None:
         "seed": 42,
         "precision": "auto",
         "gradient_checkpointing": True,
+        "head_loss": "auto",
+        "compile": False,
+        "parallel": "ddp",
         "log_every": 1,
         "save_every": None,
         "save_total_limit": 2,
+        "best_by": None,
         "eval_every": None,
         "report_to": [],
         "num_workers": 0,
     }
+
+
+def test_a_step_is_counted_in_samples_or_in_tokens() -> None:
+    assert TrainingConfig(tokens_per_step=4096).tokens_per_step == 4096
+    # What the resolved configuration of a run says of such a step can be read again.
+    written = TrainingConfig(tokens_per_step=4096).model_dump()
+    assert TrainingConfig.model_validate(written).tokens_per_step == 4096
+    with pytest.raises(ValidationError, match="gradient_accumulation: 4 beside tokens_per_step"):
+        TrainingConfig(tokens_per_step=4096, gradient_accumulation=4)
 
 
 def test_defaults_of_tuning() -> None:
