@@ -1,0 +1,132 @@
+"""Which samples make a step: a new random order every epoch, cut into steps.
+
+What is decided here knows nothing of ranks, micro-batches or padding, so that a step holds the same
+samples however it is divided.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from sightline.data.batches.balance import balanced, least_bins
+
+# Steps whose samples are exchanged until all have the same number of tokens: enough of them to
+# balance long samples against short ones, few enough that a step stays a random draw.
+_STEPS_A_WINDOW = 16
+# Share of a step that is meant to be filled, so that none has to hold more than its size.
+_FILL = 0.99
+
+
+class EpochOrder(Protocol):
+    """The samples of an epoch, step by step."""
+
+    epoch: int
+
+    def step(self, number: int) -> np.ndarray:
+        """(samples,) int64. Numbers of a step's samples."""
+        ...
+
+
+class SamplesAStep:
+    """Steps of so many samples each; the last one of an epoch may have fewer.
+
+    Args:
+        num_samples: Samples of an epoch.
+        samples_per_step: Samples of a step.
+    """
+
+    def __init__(self, num_samples: int, samples_per_step: int) -> None:
+        self._num_samples = num_samples
+        self._size = samples_per_step
+        self.num_steps = -(-num_samples // samples_per_step)
+
+    def order(self, seed: int, epoch: int) -> EpochOrder:
+        """The steps of an epoch."""
+        return _InTurn(epoch, _shuffled(self._num_samples, seed, epoch), self._size)
+
+
+class _InTurn:
+    def __init__(self, epoch: int, shuffled: np.ndarray, size: int) -> None:
+        self.epoch = epoch
+        self._shuffled = shuffled
+        self._size = size
+
+    def step(self, number: int) -> np.ndarray:
+        return self._shuffled[number * self._size : (number + 1) * self._size]
+
+
+class TokensAStep:
+    """Steps of about so many tokens each, and nearly never of more.
+
+    The random order is cut into windows of steps with the same number of tokens. Within a window
+    the longest samples come first, each to the step that has fewest tokens so far.
+
+    Args:
+        num_tokens: (n,) Lengths of the samples of an epoch.
+        tokens_per_step: Tokens of a step.
+    """
+
+    def __init__(self, num_tokens: np.ndarray, tokens_per_step: int) -> None:
+        self._num_tokens = num_tokens
+        self.num_steps = least_bins(num_tokens, tokens_per_step, fill=_FILL)
+        self._num_windows = max(1, round(self.num_steps / _STEPS_A_WINDOW))
+
+    def order(self, seed: int, epoch: int) -> EpochOrder:
+        """The steps of an epoch."""
+        shuffled = _shuffled(len(self._num_tokens), seed, epoch)
+        return _Windows(seed, epoch, shuffled, self._num_tokens, self.num_steps, self._num_windows)
+
+
+class _Windows:
+    def __init__(
+        self,
+        seed: int,
+        epoch: int,
+        shuffled: np.ndarray,
+        num_tokens: np.ndarray,
+        num_steps: int,
+        num_windows: int,
+    ) -> None:
+        self.epoch = epoch
+        self._seed = seed
+        self._shuffled = shuffled
+        self._num_tokens = num_tokens
+        # The first step of every window, and one behind the last.
+        self._steps = np.arange(num_windows + 1) * num_steps // num_windows
+        self._bounds = self._cut(num_steps)
+        self._window: tuple[int, list[np.ndarray]] | None = None
+
+    def _cut(self, num_steps: int) -> np.ndarray:
+        """(num_windows + 1,) int64. Where in the order each window begins."""
+        num_samples = len(self._shuffled)
+        ends = np.cumsum(self._num_tokens[self._shuffled])
+        # A sample belongs to the window in which its middle lies.
+        middles = ends - self._num_tokens[self._shuffled] / 2
+        bounds = np.searchsorted(middles, ends[-1] * (self._steps / num_steps))
+        bounds[-1] = num_samples
+        # Every window has at least a sample for each of its steps.
+        bounds = np.maximum.accumulate(bounds - self._steps) + self._steps
+        left = num_samples - (num_steps - self._steps)
+        return np.minimum(bounds, left)
+
+    def step(self, number: int) -> np.ndarray:
+        window = int(np.searchsorted(self._steps, number, side="right")) - 1
+        if self._window is None or self._window[0] != window:
+            self._window = window, self._made(window)
+        return self._window[1][number - int(self._steps[window])]
+
+    def _made(self, window: int) -> list[np.ndarray]:
+        """The steps of a window, in random order: the first made holds its longest sample."""
+        samples = self._shuffled[self._bounds[window] : self._bounds[window + 1]]
+        num_steps = int(self._steps[window + 1] - self._steps[window])
+        steps = balanced(self._num_tokens[samples].tolist(), num_steps)
+        made = [samples[np.array(step, dtype=np.int64)] for step in steps]
+        chance = np.random.default_rng([self._seed, self.epoch, window])
+        return [made[step] for step in chance.permutation(num_steps)]
+
+
+def _shuffled(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """(n,) int64. All samples of an epoch in random order."""
+    return np.random.default_rng([seed, epoch]).permutation(num_samples)
