@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sightline.config import Policy
-from sightline.data.encode import Encoder, MediaLimits
-from sightline.data.fit import FitRules, Fitted, Turns, fit
+from sightline.data.encode import Encoder
+from sightline.data.fit import FitRules, Fitted, fit
 from sightline.data.index import Entry, IndexedFile, entries_of, mapped, name_of_medium, run_all
+from sightline.data.items import ITEMS, Item, Patches, patches_of
 from sightline.data.sources import SourceReader
 from sightline.errors import DataError
 from sightline.records import atomic_file
@@ -26,21 +27,6 @@ from sightline.records import atomic_file
 Fate = Literal["kept", "fitted", "dropped", "quarantined"]
 
 _POLICIES: tuple[Policy, ...] = ("shrink", "split", "trim", "drop")
-ITEMS = pa.schema(
-    [
-        # Row of the index, over all files of the run in order.
-        ("sample", pa.int64()),
-        ("file", pa.int32()),
-        ("piece", pa.int32()),
-        ("start", pa.int32()),
-        ("stop", pa.int32()),
-        ("image_max_pixels", pa.int64()),
-        ("video_max_pixels", pa.int64()),
-        ("num_tokens", pa.int32()),
-        ("num_vision_tokens", pa.int32()),
-        ("num_supervised_tokens", pa.int32()),
-    ]
-)
 FATES = pa.schema(
     [
         ("sample", pa.int64()),
@@ -54,38 +40,6 @@ FATES = pa.schema(
         ("shrunk_to", pa.float32()),
     ]
 )
-
-
-class Item(NamedTuple):
-    """One conversation to train on; the fields are the columns of `ITEMS`.
-
-    ``start`` and ``stop`` are None for a whole sample.
-    """
-
-    sample: int
-    file: int
-    piece: int | None
-    start: int | None
-    stop: int | None
-    image_max_pixels: int | None
-    video_max_pixels: int | None
-    num_tokens: int
-    num_vision_tokens: int
-    num_supervised_tokens: int
-
-    @property
-    def limits(self) -> MediaLimits:
-        """Pixel limits of its media."""
-        return MediaLimits(
-            image_max_pixels=self.image_max_pixels, video_max_pixels=self.video_max_pixels
-        )
-
-    @property
-    def turns(self) -> Turns | None:
-        """Its turns; None for all of them."""
-        if self.start is None or self.stop is None:
-            return None
-        return Turns(start=self.start, stop=self.stop)
 
 
 class SampleFate(NamedTuple):
@@ -290,11 +244,15 @@ def _plan_chunk(state: _State, task: _Task) -> _Made:
     entries = (entry for batch in table.take(looked_at).to_batches() for entry in entries_of(batch))
     for sample, entry in zip(looked_at.tolist(), entries, strict=True):
         _plan_sample(entry, sample, task.file, state, items, fates)
+    num_patches, num_patch_pairs = patches_of(table.column("media"))
     numbers = {
         "sample": kept,
         "num_tokens": tokens[kept],
         "num_vision_tokens": vision[kept],
+        "num_video_tokens": counts["video"][kept],
         "num_supervised_tokens": counts["supervised"][kept],
+        "num_patches": num_patches[kept],
+        "num_patch_pairs": num_patch_pairs[kept],
     }
     return _Made(
         num_samples=table.num_rows,
@@ -328,6 +286,7 @@ def _plan_sample(
         return
     for number, piece in enumerate(fitted.pieces):
         measure, is_split = piece.measure, len(fitted.pieces) > 1
+        patches = Patches.of(one.grid_thw for one in (*measure.images, *measure.videos))
         items.append(
             Item(
                 sample,
@@ -339,7 +298,9 @@ def _plan_sample(
                 piece.limits.video_max_pixels,
                 measure.num_tokens,
                 measure.num_vision_tokens,
+                measure.num_video_tokens,
                 measure.num_supervised_tokens,
+                *patches,
             )
         )
     fate: Fate = "fitted" if fitted.pieces else "dropped"

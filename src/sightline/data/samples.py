@@ -12,7 +12,8 @@ from sightline.data.conversation import Conversation
 from sightline.data.encode import EncodedSample, Encoder
 from sightline.data.fit import cut
 from sightline.data.index import Entry, IndexedFile, entries_of
-from sightline.data.plan import FitPlan, Item
+from sightline.data.items import Item
+from sightline.data.plan import FitPlan
 from sightline.errors import DataError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from sightline.data.batches.sizes import CostRates
 
@@ -77,7 +77,7 @@ def runs(
         bounds = cutting.cut(float("inf"), num_batches)
     assert bounds is not None
     cutting.cut_more(bounds, num_batches)
-    parts = [order[first:last] for first, last in zip(bounds, bounds[1:], strict=False)]
+    parts = [order[first:last] for first, last in pairwise(bounds)]
     return parts + [[] for _ in range(num_batches - len(parts))]
 
 
@@ -126,7 +126,7 @@ class _Cutting:
         while len(bounds) - 1 < min(num_parts, len(self._rows)):
             parts = [
                 (self.of(first, last), place)
-                for place, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False))
+                for place, (first, last) in enumerate(pairwise(bounds))
                 if last - first > 1
             ]
             _, place = max(parts)

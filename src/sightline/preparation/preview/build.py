@@ -9,8 +9,9 @@ from pathlib import Path
 
 from sightline.config import RunConfig
 from sightline.data import Conversation, EncodedSample
+from sightline.data.items import Item
 from sightline.data.ledger import joined
-from sightline.data.plan import FitPlan, Item, SampleFate, fates_of
+from sightline.data.plan import FitPlan, SampleFate, fates_of
 from sightline.errors import ConfigError
 from sightline.families import BoxSpace
 from sightline.geometry import Preprocessing, resize_image
