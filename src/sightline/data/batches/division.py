@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sightline.data.batches.balance import balanced
+from sightline.data.batches.balance import balanced, filled
 from sightline.data.batches.padding import padded_cost, runs
 from sightline.data.batches.sizes import SampleSizes
 
@@ -64,16 +64,17 @@ class Division:
         num_slots = self._fewest_slots(tokens)
         while True:
             num_bins = num_slots * self._num_ranks
-            for sizes in (costs, tokens):
-                shares = balanced(
-                    sizes,
-                    num_bins,
-                    most=self._batch_size,
-                    weights=tokens,
-                    capacity=self._row_limit,
-                )
-                if shares:
-                    return shares
+            shares = balanced(
+                costs, num_bins, most=self._batch_size, weights=tokens, capacity=self._row_limit
+            )
+            if shares:
+                return shares
+            assert self._row_limit is not None
+            # Full rows leave no room to balance costs, and those of equal length cost about as
+            # much.
+            shares = filled(tokens, num_bins, self._row_limit, most=self._batch_size)
+            if shares:
+                return shares
             num_slots += 1
 
     def _runs(self, tokens: list[int], costs: list[float]) -> list[list[int]]:
