@@ -177,10 +177,10 @@ def even_out(
         most: Most sizes in a share.
 
     Example:
-        >>> shares = [[0, 3], [1, 2]]
-        >>> even_out(shares, np.array([5, 5, 4, 2]), target=8)
+        >>> shares = [[0, 1], [2, 3]]
+        >>> even_out(shares, np.array([6, 5, 2, 1]), target=7)
         >>> shares
-        [[0, 2], [1, 3]]
+        [[2, 1], [0, 3]]
     """
     loads = [int(sizes[share].sum()) for share in shares]
     # Each exchange lowers the largest share; the bound is for time alone.
