@@ -37,7 +37,7 @@ from tuning_memory import MALLOC, make_checkpoint, make_rows
 
 from sightline.config import Source, TrainingConfig, TuningConfig
 from sightline.data import Collator, ProcessorPixels, read_source
-from sightline.model import follow_engine, open_checkpoint
+from sightline.model import follow_engine, open_checkpoint, return_losses
 from sightline.preparation import make_encoder
 from sightline.training.checkpointing import checkpoint_activations
 from sightline.training.loss import model_loss
@@ -68,7 +68,7 @@ class Bench:
         collate: Any = Collator(pixels=pixels, rule=self.checkpoint.position_rule, pad_token_id=0)
         self.batch = collate(self.samples)
         plain = AutoModelForImageTextToText.from_config(self.checkpoint.config, dtype=torch.float32)
-        self.plain: Any = follow_engine(plain, self.checkpoint.position_rule)
+        self.plain: Any = return_losses(follow_engine(plain, self.checkpoint.position_rule))
 
     def plan(self, **tuning: Any) -> TuningPlan:
         """The plan of a configuration's section."""

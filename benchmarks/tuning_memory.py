@@ -29,7 +29,6 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
-from torch.utils.data import SequentialSampler
 from transformers import AutoModelForImageTextToText, PrinterCallback
 from transformers.trainer_utils import IntervalStrategy
 
@@ -39,6 +38,7 @@ from sightline.model import (
     Checkpoint,
     make_tiny_model,
     open_checkpoint,
+    return_losses,
     skeleton,
     take_raw_pixels,
 )
@@ -47,7 +47,8 @@ from sightline.preparation.estimate import estimate, find_device
 from sightline.training.arguments import training_arguments
 from sightline.training.loss import model_loss
 from sightline.training.pixels import make_pixels
-from sightline.training.trainer import SampleDataset, SightlineTrainer
+from sightline.training.steps import TrainingData
+from sightline.training.trainer import SightlineTrainer
 from sightline.tuning import apply_plan, resolve_plan
 
 MALLOC = {
@@ -232,7 +233,7 @@ def train(config: RunConfig, checkpoint: Checkpoint, samples: Sequence[Any], wor
     assert checkpoint.recipes is not None
     take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
     plan = resolve_plan(skeleton(checkpoint), checkpoint.family, config.tuning, config.training)
-    model = apply_plan(model, plan)
+    model = apply_plan(return_losses(model), plan)
     arguments = training_arguments(
         config.training, directory=work / "run", bf16=False, evaluates=False
     )
@@ -243,12 +244,10 @@ def train(config: RunConfig, checkpoint: Checkpoint, samples: Sequence[Any], wor
         model=model,
         plan=plan,
         args=arguments,
-        train_dataset=SampleDataset(rows),
-        data_collator=Collator(pixels=pixels, rule=checkpoint.position_rule, pad_token_id=0),
+        data=TrainingData.of(rows, config.training),
+        collator=Collator(pixels=pixels, rule=checkpoint.position_rule, pad_token_id=0),
         callbacks=[],
     )
-    # Batches as they were predicted, not mixed.
-    object.__setattr__(trainer, "_get_train_sampler", lambda *_: SequentialSampler(rows))
     trainer.remove_callback(PrinterCallback)
     trainer.train()
 

@@ -19,11 +19,18 @@ from torch.distributed.fsdp import fully_shard
 
 from sightline.config import Source, TrainingConfig, TuningConfig
 from sightline.data import Collator, EncodedSample, ProcessorPixels, read_source
-from sightline.model import Checkpoint, follow_engine, load_weights, open_checkpoint
+from sightline.model import (
+    Checkpoint,
+    follow_engine,
+    load_weights,
+    open_checkpoint,
+    return_losses,
+)
 from sightline.preparation import make_encoder
 from sightline.training.arguments import training_arguments
 from sightline.training.loss import model_loss
-from sightline.training.trainer import SampleDataset, SightlineTrainer
+from sightline.training.steps import TrainingData
+from sightline.training.trainer import SightlineTrainer
 from sightline.training.unfreezing import StageWatch
 from sightline.tuning import TuningPlan, apply_plan, enter_stage, resolve_plan, trained_parameters
 
@@ -63,6 +70,7 @@ def main(folder: str, data: str, how: str, out: str) -> None:
     )
     torch.manual_seed(0)
     plain: Any = follow_engine(load_weights(folder, dtype=torch.float32), checkpoint.position_rule)
+    return_losses(plain)
     plan = resolve_plan(plain, checkpoint.family, tuning, training)
     planned = apply_plan(plain, plan)
     run = _train if how == "trainer" else _loop
@@ -91,8 +99,8 @@ def _train(
         plan=plan,
         model=planned,
         args=arguments,
-        train_dataset=SampleDataset(samples),
-        data_collator=_collator(checkpoint),
+        data=TrainingData.of(samples, training),
+        collator=_collator(checkpoint),
         callbacks=[watch],
     )
     watch.watch(trainer)

@@ -1,4 +1,4 @@
-"""One update is the same, however its samples are cut into micro-batches."""
+"""One update is the same, however its samples are cut into micro-batches, packed or padded."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from transformers import Trainer
 
 from sightline.config import TrainingConfig, TuningConfig
 from sightline.data import Collator, ProcessorPixels, read_source
-from sightline.model import follow_engine, load_weights, open_checkpoint
+from sightline.model import (
+    attend_by_segments,
+    follow_engine,
+    load_weights,
+    open_checkpoint,
+    return_losses,
+)
 from sightline.preparation import make_encoder
 from sightline.training.arguments import training_arguments
-from sightline.training.trainer import SampleDataset, SightlineTrainer
+from sightline.training.steps import TrainingData
+from sightline.training.trainer import SightlineTrainer
 from sightline.tuning import apply_plan, resolve_plan
 
-NUM_SAMPLES = 4
-SPLITS = ((4, 1), (2, 2), (1, 4))
+NUM_SAMPLES = 8
+SPLITS = ((8, 1), (4, 2), (2, 4), (1, 8))
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +35,19 @@ def bench(tiny_folder, shapes_folder):
     samples = [encoder.encode(c) for c in read_source(source)][:NUM_SAMPLES]
     # Answers of unequal length: a mean of means would weigh their tokens differently.
     assert len({sample.num_supervised_tokens for sample in samples}) > 1
+    return checkpoint, samples
+
+
+def _update(
+    bench, tmp_path, split, trainer_class=SightlineTrainer, *, packed: bool = False
+) -> tuple[float, dict[str, torch.Tensor]]:
+    checkpoint, samples = bench
     collator = Collator(
-        pixels=ProcessorPixels(checkpoint.processor), rule=checkpoint.position_rule, pad_token_id=0
+        pixels=ProcessorPixels(checkpoint.processor),
+        rule=checkpoint.position_rule,
+        pad_token_id=0,
+        packs=packed,
     )
-    return checkpoint, samples, collator
-
-
-def _update(bench, tmp_path, split, trainer_class=SightlineTrainer) -> dict[str, torch.Tensor]:
-    checkpoint, samples, collator = bench
     batch_size, accumulation = split
     training = TrainingConfig.model_validate(
         {
@@ -49,9 +61,11 @@ def _update(bench, tmp_path, split, trainer_class=SightlineTrainer) -> dict[str,
             "gradient_checkpointing": False,
         }
     )
-    model = follow_engine(
-        load_weights(checkpoint.source, dtype=torch.float32), checkpoint.position_rule
-    )
+    model = load_weights(checkpoint.source, dtype=torch.float32)
+    attend_by_segments(model, checkpoint.family)
+    follow_engine(model, checkpoint.position_rule)
+    if trainer_class is SightlineTrainer:
+        return_losses(model)
     first_layer = {"mode": "freeze", "parts": [{"blocks": 0, "mode": "full"}]}
     tuning = TuningConfig.model_validate({"language": first_layer, "projector": "freeze"})
     plan = resolve_plan(model, checkpoint.family, tuning, training)
@@ -60,15 +74,18 @@ def _update(bench, tmp_path, split, trainer_class=SightlineTrainer) -> dict[str,
     arguments = training_arguments(training, directory=tmp_path, bf16=False, evaluates=False)
     arguments.optim = "sgd"
     arguments.save_strategy = "no"
-    trainer = trainer_class(
-        **({"plan": plan} if trainer_class is SightlineTrainer else {}),
-        model=model,
-        args=arguments,
-        train_dataset=SampleDataset(samples),
-        data_collator=collator,
-    )
-    trainer.train()
-    return {
+    if trainer_class is SightlineTrainer:
+        data = TrainingData.of(samples, training, packed=packed)
+        trainer = SightlineTrainer(
+            plan=plan, model=model, args=arguments, data=data, collator=collator
+        )
+    else:
+        arguments.gradient_accumulation_steps = accumulation
+        trainer = Trainer(
+            model=model, args=arguments, train_dataset=samples, data_collator=collator
+        )
+    loss = trainer.train().training_loss
+    return loss, {
         name: parameter.detach() - before[name]
         for name, parameter in model.named_parameters()
         if name in before
@@ -80,13 +97,16 @@ def _distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -
     return gap / sum(float(second[name].norm() ** 2) for name in second) ** 0.5
 
 
-def test_the_update_does_not_depend_on_the_split(bench, tmp_path) -> None:
-    whole = _update(bench, tmp_path, SPLITS[0])
-    for split in SPLITS[1:]:
-        assert _distance(_update(bench, tmp_path, split), whole) < 1e-4, split
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_the_update_does_not_depend_on_the_split(bench, tmp_path, packed: bool) -> None:
+    loss, whole = _update(bench, tmp_path, SPLITS[0])
+    for split in SPLITS[1 - packed :]:
+        other_loss, update = _update(bench, tmp_path, split, packed=packed)
+        assert other_loss == pytest.approx(loss, rel=1e-5), split
+        assert _distance(update, whole) < 1e-5, split
 
 
 def test_the_plain_trainer_fails_the_same_comparison(bench, tmp_path) -> None:
     """The planted fault is the Trainer itself on this class: a mean of means."""
-    whole = _update(bench, tmp_path, SPLITS[0], Trainer)
-    assert _distance(_update(bench, tmp_path, SPLITS[-1], Trainer), whole) > 1e-2
+    _, whole = _update(bench, tmp_path, SPLITS[0], Trainer)
+    assert _distance(_update(bench, tmp_path, SPLITS[-1], Trainer)[1], whole) > 1e-2

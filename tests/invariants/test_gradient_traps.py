@@ -19,12 +19,20 @@ from transformers import PreTrainedModel
 from sightline.config import Source, TrainingConfig, TuningConfig
 from sightline.data import Collator, EncodedSample, ProcessorPixels, read_source
 from sightline.errors import ConfigError
-from sightline.model import Checkpoint, follow_engine, load_weights, merge, open_checkpoint
+from sightline.model import (
+    Checkpoint,
+    follow_engine,
+    load_weights,
+    merge,
+    open_checkpoint,
+    return_losses,
+)
 from sightline.preparation import make_encoder
 from sightline.training.arguments import training_arguments
 from sightline.training.loss import model_loss
 from sightline.training.proof import GradientProof, prove_gradients
-from sightline.training.trainer import SampleDataset, SightlineTrainer
+from sightline.training.steps import TrainingData
+from sightline.training.trainer import SightlineTrainer
 from sightline.tuning import TuningPlan, apply_plan, named_parameters, place_of, resolve_plan
 
 FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -65,7 +73,7 @@ class Bench:
 
     def model(self) -> Any:
         model = load_weights(self.checkpoint.source, dtype=torch.float32)
-        return follow_engine(model, self.checkpoint.position_rule, check_given=False)
+        return return_losses(follow_engine(model, self.checkpoint.position_rule, check_given=False))
 
     def planned(self, **tuning: Any) -> tuple[Any, TuningPlan]:
         model = self.model()
@@ -188,6 +196,7 @@ def _text_only(bench: Bench) -> dict[str, torch.Tensor]:
     columns = ~torch.isin(keep["input_ids"][0], torch.tensor(pads))
     made = {key: value[:, columns] for key, value in keep.items()}
     made["attention_mask"] = torch.ones_like(made["input_ids"])
+    made["position_ids"] = torch.arange(int(columns.sum())).expand(4, 1, -1)
     return made
 
 
@@ -264,8 +273,8 @@ def _blocks_of_a_run(bench: Bench, folder: Path, **tuning: Any) -> set[str]:
         plan=plan,
         model=model,
         args=arguments,
-        train_dataset=SampleDataset(bench.samples[:1]),
-        data_collator=bench.collator,
+        data=TrainingData.of(bench.samples[:1], training),
+        collator=bench.collator,
     ).train()
     return seen()
 

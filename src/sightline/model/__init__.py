@@ -23,6 +23,7 @@ from sightline.model.load import (
     skeleton,
     tiny_folder,
 )
+from sightline.model.losses import Supervised, return_losses
 from sightline.model.positions import follow_engine
 from sightline.model.quantized import QuantizedWeights, plain_weight, refuse_unquantizable
 from sightline.model.raw_pixels import (
@@ -32,6 +33,7 @@ from sightline.model.raw_pixels import (
     take_raw_pixels,
 )
 from sightline.model.reference import ReferenceFamily, reference_family
+from sightline.model.segments import Segments, attend_by_segments, packed_row, unpackable
 from sightline.model.tiny import TINY_FAMILIES, is_tiny, make_tiny_model
 
 __all__ = [
@@ -40,7 +42,10 @@ __all__ = [
     "Checkpoint",
     "QuantizedWeights",
     "ReferenceFamily",
+    "Segments",
+    "Supervised",
     "adapter_tensors",
+    "attend_by_segments",
     "base_record",
     "base_weights",
     "choose_dtype",
@@ -57,12 +62,14 @@ __all__ = [
     "open_adapter",
     "open_architecture",
     "open_checkpoint",
+    "packed_row",
     "patch_features",
     "plain_weight",
     "preparation_record",
     "reference_family",
     "refuse_unquantizable",
     "resolve_model",
+    "return_losses",
     "save_adapter",
     "save_merged",
     "saved_tensors",
@@ -70,4 +77,5 @@ __all__ = [
     "take_processed_pixels",
     "take_raw_pixels",
     "tiny_folder",
+    "unpackable",
 ]

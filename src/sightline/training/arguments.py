@@ -32,7 +32,8 @@ def training_arguments(
         learning_rate=training.learning_rate,
         per_device_train_batch_size=training.batch_size,
         per_device_eval_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation,
+        # A step is one item of the Trainer; its micro-batches are in its plan.
+        gradient_accumulation_steps=1,
         lr_scheduler_type=training.scheduler,
         warmup_steps=training.warmup_ratio,
         weight_decay=training.weight_decay,
@@ -56,8 +57,6 @@ def training_arguments(
         eval_steps=training.eval_every,
         report_to=training.report_to or "none",
         dataloader_num_workers=training.num_workers,
-        # Starting them again for every epoch would cost what they save in short ones.
-        dataloader_persistent_workers=training.num_workers > 0,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
         disable_tqdm=True,

@@ -14,7 +14,7 @@ from sightline.data.samples import PlannedSamples
 from sightline.evaluation import ProbeSample, greedy, last_answer, seen_pixels
 from sightline.model import Checkpoint
 from sightline.records import write_bytes
-from sightline.training.loss import supervised_columns
+from sightline.training.loss import supervised_tokens
 
 # Values of logits kept for a sample: 16 MiB in float32, at any vocabulary.
 _MAX_LOGIT_VALUES = 4 * 1024 * 1024
@@ -95,7 +95,7 @@ def _record(
     max_new_tokens: int,
 ) -> ProbeSample:
     batch = _to_device(batches[0]([sample]), model)
-    columns = _thinned(supervised_columns(batch["labels"]).columns, model)
+    columns = _thinned(supervised_tokens(batch["labels"]).tokens, model)
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     with torch.no_grad():
         logits = model(**inputs, logits_to_keep=columns, use_cache=False).logits[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ import torch
 
 from sightline.config import RunConfig
 from sightline.data import Collator, PixelLoader
+from sightline.data.batches import CostRates, StepPlan, sizes_of
+from sightline.data.blanks import Blanks
+from sightline.errors import PlanError
 from sightline.model import (
     Checkpoint,
     QuantizedWeights,
+    attend_by_segments,
     choose_dtype,
     load_weights,
     open_checkpoint,
@@ -21,11 +26,14 @@ from sightline.model import (
     skeleton,
     take_raw_pixels,
     tiny_folder,
+    unpackable,
 )
-from sightline.preparation import PreparedData, prepare_data
+from sightline.preparation import PlannedData, PreparedData, prepare_data
 from sightline.training.observer import Observer
 from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
+from sightline.training.processes import num_processes, one_after_the_first
 from sightline.training.stages import num_steps_of, refuse_empty_stages
+from sightline.training.steps import TrainingData, shape_of
 from sightline.tuning import TuningPlan, quantized_modules, resolve_plan
 
 
@@ -38,6 +46,9 @@ class ReadyRun:
         checkpoint: The opened checkpoint.
         plan: The resolved plan.
         data: The data, measured and fitted.
+        train: The training data in its steps.
+        eval: The evaluation data in its steps; None where nothing is held out.
+        packed: Whether samples are packed.
         model: The plain model with its weights, taking raw pixels where the run does.
         quantized: Which of its weights are quantised; None where none are.
         dtype: Dtype in which it was loaded.
@@ -49,24 +60,39 @@ class ReadyRun:
     checkpoint: Checkpoint
     plan: TuningPlan
     data: PreparedData
+    train: TrainingData
+    eval: TrainingData | None
+    packed: bool
     model: Any
     quantized: QuantizedWeights | None
     dtype: torch.dtype
     pixels: PixelLoader
     probe: PixelProbe | None
 
-    def collator(self, padding_side: Any = "right") -> Collator:
-        """A collator of the run's samples.
+    def collator(self) -> Collator:
+        """The collator of training: packed where the run packs."""
+        return self._collator(packs=self.packed)
 
-        Args:
-            padding_side: ``right`` for training, ``left`` for generation.
-        """
-        tokenizer = self.checkpoint.processor.tokenizer
+    def padding_collators(self) -> tuple[Collator, Collator]:
+        """Collators of a row a sample: with padding on the right, and on the left to generate."""
+        return self._collator(padding_side="right"), self._collator(padding_side="left")
+
+    def _collator(self, *, packs: bool = False, padding_side: Any = "right") -> Collator:
+        checkpoint = self.checkpoint
+        tokenizer = checkpoint.processor.tokenizer
+        filler = tokenizer.convert_tokens_to_ids(checkpoint.family.tokens.end_of_text)
         return Collator(
             pixels=self.pixels,
-            rule=self.checkpoint.position_rule,
-            pad_token_id=tokenizer.convert_tokens_to_ids(self.checkpoint.family.tokens.end_of_text),
+            rule=checkpoint.position_rule,
+            pad_token_id=filler,
             padding_side=padding_side,
+            packs=packs,
+            blanks=Blanks(
+                checkpoint.position_rule,
+                checkpoint.preprocessing,
+                takes_raw=self.pixels.takes_raw,
+                filler=filler,
+            ),
         )
 
 
@@ -84,19 +110,27 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
         SightlineError: See the subclasses; nothing was written but the index of the data.
     """
     observer.stage("reading the checkpoint")
-    source = resolve_model(config.model, tiny_folder(config.model, Path(config.output)))
+    # One process makes what the others find: the tiny model, the index of the data.
+    with one_after_the_first():
+        source = resolve_model(config.model, tiny_folder(config.model, Path(config.output)))
     checkpoint = open_checkpoint(source, config.data)
+    packed = decide_packing(config.training.packing, checkpoint)
     architecture = skeleton(checkpoint)
     plan = resolve_plan(architecture, checkpoint.family, config.tuning, config.training)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     quantized = _quantized(architecture, plan, device)
     observer.stage("reading the data")
-    data = prepare_data(config, checkpoint, observer.samples_read)
+    with one_after_the_first():
+        data = prepare_data(config, checkpoint, observer.samples_read)
     observer.prepared(data, checkpoint)
-    refuse_empty_stages(plan.stages, num_steps_of(config.training, len(data.train.samples)))
+    parts = [data.train, *([data.eval] if data.eval else [])]
+    train, *held_out = _in_steps(config, checkpoint, plan, parts, packed=packed)
+    num_steps = num_steps_of(config.training, train.steps.num_steps)
+    refuse_empty_stages(plan.stages, num_steps)
     observer.stage("loading the weights")
     dtype = choose_dtype(config.training.precision, device)
     model = load_weights(checkpoint.source, dtype=dtype, quantized=quantized, device=device)
+    attend_by_segments(model, checkpoint.family)
     pixels, probe = make_pixels(config.data, checkpoint), None
     if pixels.takes_raw:
         assert checkpoint.recipes is not None
@@ -107,12 +141,53 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
         checkpoint=checkpoint,
         plan=plan,
         data=data,
+        train=train,
+        eval=held_out[0] if held_out else None,
+        packed=packed,
         model=model,
         quantized=quantized,
         dtype=dtype,
         pixels=pixels,
         probe=probe,
     )
+
+
+def decide_packing(wanted: str, checkpoint: Checkpoint) -> bool:
+    """Whether the samples of a run are packed.
+
+    Args:
+        wanted: ``training.packing``: auto, on or off.
+        checkpoint: The opened checkpoint.
+
+    Raises:
+        PlanError: They are to be, and the model cannot keep them apart.
+    """
+    if wanted == "off":
+        return False
+    why = unpackable(checkpoint.config)
+    if why is not None and wanted == "on":
+        raise PlanError(
+            f"training.packing is on, but samples packed for {checkpoint.source} would see each "
+            f"other: {why}.\nSet training.packing to auto or off."
+        )
+    return why is None
+
+
+def _in_steps(
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    plan: TuningPlan,
+    parts: Sequence[PlannedData],
+    *,
+    packed: bool,
+) -> list[TrainingData]:
+    """Every part of the data in the steps of this run."""
+    rates = CostRates(per_token=1.0)
+    shape = shape_of(config.training, packed=packed, num_ranks=num_processes())
+    return [
+        TrainingData(samples=part.samples, steps=StepPlan(sizes_of(part.samples, rates), shape))
+        for part in parts
+    ]
 
 
 def _quantized(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,9 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from sightline.config import RunConfig, dump_config
+from sightline.data.batches import figures_of
 from sightline.errors import RunError
-from sightline.model import (
-    follow_engine,
-    is_tiny,
-)
+from sightline.model import follow_engine, is_tiny, return_losses
 from sightline.preparation import data_record
 from sightline.records import (
     RunDirectory,
@@ -28,12 +25,18 @@ from sightline.records import (
 from sightline.training.arguments import training_arguments
 from sightline.training.exporting import Export, frozen_weights
 from sightline.training.movement import MovementWatch
-from sightline.training.observer import Observer
+from sightline.training.observer import Observer, SilentObserver
+from sightline.training.processes import (
+    is_first,
+    join_processes,
+    num_processes,
+    one_after_the_first,
+)
 from sightline.training.proof import proof_samples
 from sightline.training.proving import ProofWatch
 from sightline.training.ready import ReadyRun, get_ready
 from sightline.training.stages import num_steps_of, schedule_record
-from sightline.training.trainer import SampleDataset, SightlineTrainer, base_schedule
+from sightline.training.trainer import SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
 from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
 from sightline.tuning import (
@@ -77,15 +80,19 @@ def train(
     Raises:
         SightlineError: See the subclasses; nothing half-written is left behind.
     """
-    _refuse_several_processes()
     output = Path(config.output)
-    if resume:
-        RunDirectory.open(output)
-    else:
-        RunDirectory.refuse_occupied(output, overwrite=overwrite)
+    join_processes()
+    observer = observer if is_first() else SilentObserver()
+    with one_after_the_first():
+        if resume:
+            RunDirectory.open(output)
+        elif is_first():
+            RunDirectory.refuse_occupied(output, overwrite=overwrite)
     ready = get_ready(config, observer)
-    run = RunDirectory.open(output) if resume else RunDirectory.create(output, overwrite=overwrite)
-    return _Run(ready, run, observer).go(resume=resume)
+    with one_after_the_first():
+        if is_first() and not resume:
+            RunDirectory.create(output, overwrite=overwrite)
+    return _Run(ready, RunDirectory.open(output), observer).go(resume=resume)
 
 
 class _Run:
@@ -106,9 +113,8 @@ class _Run:
         self._write_inputs(resume)
         plain, plan, family = self._ready.model, self._plan, self._checkpoint.family
         frozen = frozen_weights(plain, plan, merged=self._config.export.merged)
-        model = apply_plan(
-            follow_engine(plain, self._checkpoint.position_rule, check_given=False), plan
-        )
+        follow_engine(plain, self._checkpoint.position_rule, check_given=False)
+        model = apply_plan(return_losses(plain, kind=self._config.training.head_loss), plan)
         refuse_unlike_plan(model, plan, family)
         totals = self._write_plan(model)
         change = watch_weights(model, plan, family)
@@ -131,17 +137,20 @@ class _Run:
             trainer.train(resume_from_checkpoint=newest)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
-        if trainer.is_world_process_zero():
-            self._export(model, frozen)
-            self._run.write_state(
-                state="trained", finished=True, seconds=round(seconds, 2), steps=steps
-            )
+        with one_after_the_first():
+            if is_first():
+                self._export(model, frozen)
+                self._run.write_state(
+                    state="trained", finished=True, seconds=round(seconds, 2), steps=steps
+                )
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         return TrainingResult(
             run=self._run, final_loss=float(losses[-1]), num_steps=steps, seconds=seconds
         )
 
     def _write_inputs(self, resume: bool) -> None:
+        if not is_first():
+            return
         probe = self._ready.probe
         write_text(self._run.config, dump_config(self._config))
         if not resume:
@@ -156,7 +165,15 @@ class _Run:
                 "kind": self._config.data.preparation,
                 "compared": probe.record() if probe is not None else None,
             },
+            batches=self._batches_record(),
         )
+
+    def _batches_record(self) -> dict[str, Any]:
+        return {
+            "packed": self._ready.packed,
+            "num_processes": num_processes(),
+            **asdict(figures_of(self._ready.train.steps)),
+        }
 
     def _watch(self, model: Any, change: WeightChange, totals: dict[str, int]) -> RunWatch:
         config = self._checkpoint.config
@@ -180,13 +197,14 @@ class _Run:
         """Write ``plan.json``; returns its totals."""
         rows = plan_rows(model, self._plan, self._checkpoint.family)
         record = plan_record(rows, self._plan) | {"schedule": self._schedule()}
-        write_json(self._run.plan, record)
+        if is_first():
+            write_json(self._run.plan, record)
         self._observer.planned(record)
         return record["totals"]
 
     def _schedule(self) -> dict[str, Any]:
         training = self._config.training
-        num_steps = num_steps_of(training, len(self._data.train.samples))
+        num_steps = num_steps_of(training, self._ready.train.steps.num_steps)
         args = self._arguments()
         return schedule_record(
             self._plan,
@@ -210,9 +228,9 @@ class _Run:
             watch=watch,
             model=model,
             args=self._arguments(),
-            train_dataset=SampleDataset(self._data.train.samples),
-            eval_dataset=SampleDataset(self._data.eval.samples) if self._data.eval else None,
-            data_collator=self._ready.collator(),
+            data=self._ready.train,
+            eval_data=self._ready.eval,
+            collator=self._ready.collator(),
             callbacks=[
                 stages,
                 self._proof,
@@ -247,21 +265,11 @@ class _Run:
             frozen=frozen,
         )
         self._observer.stage("recording the probe")
-        collators = (self._ready.collator(), self._ready.collator("left"))
-        samples = export.probe(model, self._data.train.samples, collators)
+        samples = export.probe(model, self._data.train.samples, self._ready.padding_collators())
         self._observer.stage("exporting")
         export.write(
             model,
             samples,
             num_watched=self._proof.num_watched,
             without_gradient=self._proof.without_gradient,
-        )
-
-
-def _refuse_several_processes() -> None:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1:
-        raise RunError(
-            f"{world} processes were launched, but this version trains in one: several would "
-            "write the same run directory.\nStart it without torchrun or accelerate launch."
         )

@@ -133,17 +133,16 @@ def refuse_empty_stages(stages: Sequence[PlannedStage], num_steps: int) -> None:
         start = border
 
 
-def num_steps_of(training: TrainingConfig, num_samples: int) -> int:
-    """Optimizer steps of a run in one process, as the Trainer counts them.
+def num_steps_of(training: TrainingConfig, steps_an_epoch: int) -> int:
+    """Optimizer steps of a run, as the Trainer counts them.
 
     Args:
         training: The configuration's section.
-        num_samples: Conversations of an epoch.
+        steps_an_epoch: Steps that an epoch is planned in.
     """
     if training.max_steps is not None:
         return training.max_steps
-    batches = math.ceil(num_samples / training.batch_size)
-    return math.ceil(training.epochs * max(math.ceil(batches / training.gradient_accumulation), 1))
+    return math.ceil(training.epochs * steps_an_epoch)
 
 
 class RateCourse:

@@ -2,9 +2,13 @@
 
 What is changed, and why:
 
+- A step is one item of the Trainer, whatever number of micro-batches it has: they were planned
+  from the sizes of the samples, balanced over the ranks, and packed. The Trainer's own
+  accumulation takes batches as they come.
 - The loss is a token mean over accumulation and ranks. The classes of Qwen2.5-VL and later set
   ``accepts_loss_kwargs = False``, and the Trainer then averages the means of micro-batches: at
-  batch 1 and accumulation 8 the update is off by 80 to 98 percent.
+  batch 1 and accumulation 8 the update is off by 80 to 98 percent. How many tokens a step
+  supervises is known from its plan, so no rank asks another.
 - Evaluation is the same token mean, whatever the batch size.
 - Parameters are grouped by what the plan says of their rates, so that every part may have its own,
   in every stage. All that trains in any stage is with the optimizer from the start: AdamW passes
@@ -18,21 +22,23 @@ What is changed, and why:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers import trainer as trainer_module
 
-from sightline.data import EncodedSample
+from sightline.data import Collator
 from sightline.errors import RunError
 from sightline.training.checkpointing import drop_input_hooks
-from sightline.training.loss import model_loss
+from sightline.training.loss import Batch, model_loss
 from sightline.training.stages import Evaluation, RateCourse, StageClock
+from sightline.training.steps import PlannedStep, StepLoader, TrainingData
 from sightline.training.watching import RunWatch
 from sightline.tuning import TuningPlan, enter_stage, owner_of, trained_parameters
 
@@ -69,56 +75,82 @@ def _share_of_peak(course: RateCourse, group: dict[str, Any]) -> Callable[[int],
     return lambda step: course.rate(rates, step) / peak
 
 
-class SampleDataset(Dataset[EncodedSample]):
-    """Samples, encoded by the worker that needs them; the collator decodes their pixels there."""
-
-    def __init__(self, samples: Sequence[EncodedSample]) -> None:
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> EncodedSample:
-        return self._samples[index]
-
-
 class SightlineTrainer(Trainer):
     """See the module's docstring.
 
     Args:
         model: The planned model.
         plan: Its plan, for the towers and their learning rates.
+        data: What is trained on, planned for the ranks of the run.
+        eval_data: What it is evaluated on; None where nothing is held out.
+        collator: Makes a batch of samples; it packs them where the plan does.
         watch: Watches the run; None where nobody does.
         **trainer: Arguments of `transformers.Trainer`.
     """
 
     def __init__(
-        self, *, model: nn.Module, plan: TuningPlan, watch: RunWatch | None = None, **trainer: Any
+        self,
+        *,
+        model: nn.Module,
+        plan: TuningPlan,
+        data: TrainingData,
+        collator: Collator,
+        eval_data: TrainingData | None = None,
+        watch: RunWatch | None = None,
+        **trainer: Any,
     ) -> None:
         if watch is not None:
             # First of ours: what is not finite ends the run before anyone else looks at it.
             trainer["callbacks"] = [watch, *trainer.get("callbacks", ())]
             watch.attach(self._loss_again, lambda: self.stage_number)
-        super().__init__(model=model, **trainer)
+        # Of the data the Trainer asks only whether they are there.
+        held_out: Any = eval_data.samples if eval_data else None
+        super().__init__(model=model, data_collator=collator, eval_dataset=held_out, **trainer)
         self._watch = watch
         self._planned = model
         self._plan = plan
+        self._data = data.for_ranks(self.args.world_size)
+        self._eval_data = eval_data.for_ranks(self.args.world_size) if eval_data else None
+        self._collator = collator
         self.clock: StageClock | None = None
-        # The count of supervised tokens is taken over the whole step and handed to compute_loss.
         self.model_accepts_loss_kwargs = True
+
+    def get_train_dataloader(self) -> Any:
+        """The planned steps of this rank. Overrides the Trainer's."""
+        return self._loader(self._data)
+
+    def _loader(self, data: TrainingData) -> StepLoader:
+        return StepLoader(
+            data,
+            self._collator,
+            rank=self.args.process_index,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[PlannedStep], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """One planned step and the supervised tokens in it. Overrides the Trainer's."""
+        step = next(epoch_iterator)
+        return [step], step.num_supervised_tokens
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        """A pass over the data, which may begin in its middle. Overrides the Trainer's."""
+        with _steps_skipped_by_plan():
+            return super()._run_epoch(*args, **kwargs)
 
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, torch.Tensor],
+        inputs: Batch,
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Token-exact loss of one micro-batch. Overrides the Trainer's."""
         loss, _ = model_loss(model, inputs, num_items_in_batch)
-        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-            # DDP averages gradients over ranks; the count is already global.
-            loss = loss * self.accelerator.num_processes
+        # DDP and FSDP average gradients over ranks; the count is that of the whole step.
+        loss = loss * self.accelerator.num_processes
         if torch.is_grad_enabled() and not loss.requires_grad:
             # Text alone, where only vision or the projector train: it reaches nothing that trains.
             # As a leaf it can go backward, and moves nothing.
@@ -128,16 +160,37 @@ class SightlineTrainer(Trainer):
     def training_step(
         self,
         model: nn.Module,
-        inputs: dict[str, torch.Tensor | Any],
+        inputs: Any,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """One micro-batch forward and back, watched. Overrides the Trainer's."""
-        if self._watch is None:
-            return super().training_step(model, inputs, num_items_in_batch)
-        self._watch.saw(inputs, num_items_in_batch)
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._watch.check_loss(loss)
-        return loss
+        """A step forward and back, micro-batch by micro-batch. Overrides the Trainer's."""
+        step: PlannedStep = inputs
+        model.train()
+        losses: list[torch.Tensor] = []
+        for number, batch in enumerate(step, start=1):
+            if self._watch is not None:
+                self._watch.saw(batch, num_items_in_batch)
+            with self._gradients_of(model, is_last=number == step.num_micro_batches):
+                losses.append(self._forward_and_back(model, batch, num_items_in_batch))
+        if self._watch is not None:
+            self._watch.check_losses(losses)
+        return torch.stack(losses).sum()
+
+    def _forward_and_back(self, model: nn.Module, batch: Batch, num_tokens: Any) -> torch.Tensor:
+        inputs: Any = self._prepare_inputs(batch)
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs, num_items_in_batch=num_tokens)
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def _gradients_of(self, model: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
+        """Ranks share their gradients once a step, with the last micro-batch."""
+        self.accelerator.gradient_state._set_sync_gradients(is_last)
+        return nullcontext() if is_last else self.accelerator.no_sync(model)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Nothing: it would count the parameters for every step. Overrides the Trainer's."""
+        return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Tell trackers and callbacks what is watched, too. Overrides the Trainer's."""
@@ -268,8 +321,8 @@ class SightlineTrainer(Trainer):
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         model.eval()
         with torch.no_grad():
-            for inputs in self.get_eval_dataloader(eval_dataset):
-                inputs = self._prepare_inputs(inputs)
+            for batch in self._eval_batches(eval_dataset):
+                inputs: Any = self._prepare_inputs(batch)
                 with self.compute_loss_context_manager():
                     loss, own = model_loss(model, inputs, num_tokens=1)
                 total += torch.tensor([float(loss), own], device=total.device)
@@ -280,3 +333,24 @@ class SightlineTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _eval_batches(self, data: TrainingData | None) -> Iterator[Batch]:
+        data = data if data is not None else self._eval_data
+        assert data is not None, "nothing is held out"
+        for step in self._loader(data):
+            yield from step
+
+
+@contextmanager
+def _steps_skipped_by_plan() -> Iterator[None]:
+    """Let a run that is resumed start at a step of the plan.
+
+    The Trainer's own way reads and decodes every batch before it, of a loader of torch's.
+    """
+    module: Any = trainer_module
+    before = module.skip_first_batches
+    module.skip_first_batches = lambda loader, count: loader.starting_at(count)
+    try:
+        yield
+    finally:
+        module.skip_first_batches = before

@@ -3,49 +3,67 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from torch import nn
 
-from sightline.training.loss import supervised_columns, token_loss
+from sightline.training.loss import model_loss, supervised_tokens
 
 
-def test_columns_predict_the_next_token() -> None:
+class Uniform(nn.Module):
+    """Stands for a model that returns losses: each supervised token costs the log of 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: dict[str, Any] = {}
+        self.weight = nn.Parameter(torch.tensor(math.log(8)))
+
+    def forward(self, **given: Any) -> torch.Tensor:
+        self.given = given
+        return self.weight * len(given["supervised"].targets)
+
+
+def test_tokens_predict_the_next_one() -> None:
     labels = torch.tensor([[-100, -100, 5, 6, -100], [-100, 7, -100, -100, -100]])
-    columns, targets = supervised_columns(labels)
-    assert columns.tolist() == [0, 1, 2]
-    assert targets.tolist() == [[-100, 5, 6], [7, -100, -100]]
+    found = supervised_tokens(labels)
+    assert found.tokens.tolist() == [1, 2, 5]
+    assert found.targets.tolist() == [5, 6, 7]
 
 
-def test_a_label_on_the_first_token_predicts_nothing() -> None:
-    assert supervised_columns(torch.tensor([[3, -100]])).columns.tolist() == []
+def test_a_label_on_the_first_token_of_a_row_predicts_nothing() -> None:
+    labels = torch.tensor([[3, -100, 4], [9, -100, -100]])
+    assert supervised_tokens(labels).tokens.tolist() == [1]
 
 
-def test_uniform_logits_cost_the_log_of_the_vocabulary() -> None:
-    loss = token_loss(torch.zeros(1, 3, 8), torch.tensor([[1, -100, 2]]), 2)
-    assert math.isclose(float(loss), math.log(8), rel_tol=1e-6)
+def test_the_loss_is_a_mean_over_the_tokens_of_the_whole_step() -> None:
+    model, batch = Uniform(), {"labels": torch.tensor([[-100, 5, 6, -100]])}
+    for count, mean in ((None, math.log(8)), (8, math.log(8) / 4), (torch.tensor(1), math.log(64))):
+        loss, own = model_loss(model, dict(batch), count)
+        assert own == 2
+        assert math.isclose(float(loss), mean, rel_tol=1e-6)
 
 
-def test_micro_batches_add_up_to_the_whole() -> None:
-    torch.manual_seed(0)
-    logits, targets = torch.randn(4, 5, 11), torch.randint(0, 11, (4, 5))
-    targets[0, :4] = -100  # rows of unequal length: a mean of means would differ
-    count = int((targets != -100).sum())
-    whole = token_loss(logits, targets, count)
-    parts = sum(token_loss(logits[i : i + 1], targets[i : i + 1], count) for i in range(4))
-    torch.testing.assert_close(whole, parts)
-    means = [
-        token_loss(logits[i : i + 1], targets[i : i + 1], int((targets[i] != -100).sum()))
-        for i in range(4)
-    ]
-    assert abs(float(whole - sum(means) / 4)) > 1e-3
+def test_the_model_is_given_what_is_its_own() -> None:
+    model = Uniform()
+    given = {"labels": torch.tensor([[-100, 5, 6]]), "input_ids": torch.tensor([[1, 5, 6]])}
+    borders = {"cu_seqlens": torch.tensor([0, 1, 3]), "longest": 2}
+    model_loss(model, given | borders, None)
+    assert set(model.given) == {"input_ids", "supervised", "segments"}
+    assert model.given["segments"].lengths == (1, 2)
+    model_loss(model, given, None)
+    assert model.given["segments"] is None
+    found = {"supervised": torch.tensor([0]), "targets": torch.tensor([5])}
+    _, own = model_loss(model, given | found, None)
+    assert own == 1
+    assert model.given["supervised"].tokens.tolist() == [0]
 
 
 def test_nothing_supervised_is_a_loss_of_zero_with_gradients_of_zero() -> None:
-    logits = torch.randn(1, 3, 7, requires_grad=True)
-    targets = torch.full((1, 3), -100)
-    for tokens in (0, torch.tensor(0)):
-        loss = token_loss(logits, targets, tokens)
-        assert loss.item() == 0.0
+    for tokens in (0, torch.tensor(0), None):
+        model = Uniform()
+        loss, own = model_loss(model, {"labels": torch.full((1, 3), -100)}, tokens)
+        assert (loss.item(), own) == (0.0, 0)
         loss.backward()
-        assert logits.grad is not None
-        assert not logits.grad.any()
+        assert model.weight.grad is not None
+        assert not model.weight.grad.any()

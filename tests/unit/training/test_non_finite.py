@@ -209,7 +209,7 @@ def test_the_run_ends_with_the_module_and_the_remedy() -> None:
     guard, told = _guard(model)
     guard.saw(_batch(), 3)
     with pytest.raises(RunError) as ended:
-        guard.check_loss(torch.tensor(torch.inf), step=7)
+        guard.check_losses([torch.tensor(torch.inf)], step=7)
     lines = str(ended.value).splitlines()
     assert lines[0].startswith(
         "the loss is inf at step 7, micro-batch 1. It began in blocks.0.mlp (Overflow): "
@@ -236,7 +236,7 @@ def test_the_micro_batch_that_fails_is_the_one_that_is_told() -> None:
 def test_sound_values_pass() -> None:
     guard, told = _guard(Model())
     guard.saw(_batch(), 3)
-    guard.check_loss(torch.tensor(3.0), step=1)
+    guard.check_losses([torch.tensor(3.0)], step=1)
     guard.check_gradients({"vision": 0.0, "language": 1e30}, step=1)
     assert told == []
 
@@ -258,7 +258,7 @@ def test_the_second_run_draws_the_random_numbers_of_the_first() -> None:
         loss = _loss(model, _batch())
         if not torch.isfinite(loss):
             with pytest.raises(RunError, match=r"blocks\.0\.mlp \(Unlucky\)"):
-                guard.check_loss(loss, step=1)
+                guard.check_losses([loss], step=1)
             break
     else:
         pytest.fail("no draw broke")

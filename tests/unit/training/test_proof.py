@@ -11,7 +11,7 @@ import torch
 
 from sightline.config import Source, TrainingConfig, TuningConfig
 from sightline.data import Collator, EncodedSample, ProcessorPixels, read_source
-from sightline.model import follow_engine, load_weights, open_checkpoint
+from sightline.model import follow_engine, load_weights, open_checkpoint, return_losses
 from sightline.preparation import make_encoder
 from sightline.training.proof import GradientProof, prove_gradients
 from sightline.tuning import apply_plan, resolve_plan
@@ -56,7 +56,7 @@ class Bench:
         )
         config = TuningConfig.model_validate(tuning)
         self.plan = resolve_plan(model, self.checkpoint.family, config, TrainingConfig())
-        model = apply_plan(model, self.plan)
+        model = apply_plan(return_losses(model), self.plan)
         return model.train()
 
     def prove(self, model: Any, *names: str) -> GradientProof:

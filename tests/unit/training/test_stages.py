@@ -150,13 +150,13 @@ def test_a_run_too_short_for_its_stages_is_refused(stages, num_steps: int, messa
 
 
 @pytest.mark.parametrize(
-    ("keys", "num_samples", "expected"),
+    ("keys", "steps_an_epoch", "expected"),
     [
-        ({"epochs": 3, "batch_size": 4, "gradient_accumulation": 2}, 17, 9),
-        ({"epochs": 2.5, "batch_size": 1, "gradient_accumulation": 1}, 4, 10),
-        ({"epochs": 1, "batch_size": 8, "gradient_accumulation": 8}, 3, 1),
+        ({"epochs": 3}, 3, 9),
+        ({"epochs": 2.5}, 4, 10),
+        ({"epochs": 2.5}, 3, 8),
         ({"max_steps": 7}, 1000, 7),
     ],
 )
-def test_steps_are_counted_as_the_trainer_counts_them(keys, num_samples, expected) -> None:
-    assert num_steps_of(TrainingConfig.model_validate(keys), num_samples) == expected
+def test_steps_are_counted_as_the_trainer_counts_them(keys, steps_an_epoch, expected) -> None:
+    assert num_steps_of(TrainingConfig.model_validate(keys), steps_an_epoch) == expected

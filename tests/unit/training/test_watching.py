@@ -51,7 +51,7 @@ class WatchedTrainer(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         self.watch.saw(inputs, num_items_in_batch)
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self.watch.check_loss(loss)
+        self.watch.check_losses([loss])
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from sightline.config import RunConfig
 from sightline.families import MappedFamily
-from sightline.model import Checkpoint, skeleton, take_raw_pixels
+from sightline.model import Checkpoint, return_losses, skeleton, take_raw_pixels
 from sightline.preparation.estimate.batches import Batches
 from sightline.preparation.estimate.devices import Device
 from sightline.preparation.estimate.simulate import Loss, Pass, simulate
@@ -196,7 +196,7 @@ def planned_skeleton(
     plan = resolve_plan(model, checkpoint.family, config.tuning, config.training)
     # PEFT makes its factors on the device at hand.
     with torch.device("meta"):
-        return plan, apply_plan(model, plan)
+        return plan, apply_plan(return_losses(model), plan)
 
 
 def static_of(model: nn.Module, plan: TuningPlan, stage: int = 0) -> Static:

@@ -8,7 +8,7 @@ weights are still sound when the run ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -64,19 +64,23 @@ class NonFiniteGuard:
         """The step was sound."""
         self._step.clear()
 
-    def check_loss(self, loss: torch.Tensor, step: int) -> None:
-        """Refuse the loss of the newest micro-batch where it is not finite.
+    def check_losses(self, losses: Sequence[torch.Tensor], step: int) -> None:
+        """Refuse the losses of a step's micro-batches where one is not finite.
+
+        All at once, so that a GPU is waited for once a step.
 
         Args:
-            loss: () float32.
+            losses: () float32 each, in order.
             step: The optimizer step that is being made, from 1.
 
         Raises:
             RunError: It names the place where it began.
         """
-        if not math.isfinite(value := float(loss.detach())):
-            number = len(self._step)
-            self._end(f"the loss is {value} at step {step}, micro-batch {number}", step, [number])
+        for number, value in enumerate(torch.stack(list(losses)).tolist(), start=1):
+            if not math.isfinite(value):
+                self._end(
+                    f"the loss is {value} at step {step}, micro-batch {number}", step, [number]
+                )
 
     def check_gradients(self, norms: Mapping[str, float], step: int) -> None:
         """Refuse gradients of a step where they are not finite.

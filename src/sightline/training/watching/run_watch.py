@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from sightline.training.watching.weight_change import WeightChange
 class RunWatch(TrainerCallback):
     """Watches a run.
 
-    The trainer hands it every micro-batch (`saw`), the loss of each (`check_loss`) and every
+    The trainer hands it every micro-batch (`saw`), the loss of each (`check_losses`) and every
     dictionary that it logs (`fill`): trackers are told before callbacks of ours, so what they are
     to have must be in the dictionary before.
 
@@ -86,13 +86,13 @@ class RunWatch(TrainerCallback):
         self._throughput.saw(batch)
         self._guard.saw(batch, num_tokens)
 
-    def check_loss(self, loss: torch.Tensor) -> None:
-        """Refuse the loss of a micro-batch where it is not finite.
+    def check_losses(self, losses: Sequence[torch.Tensor]) -> None:
+        """Refuse the losses of a step's micro-batches where one is not finite.
 
         Raises:
             RunError: It names the module where it began.
         """
-        self._guard.check_loss(loss, self._step + 1)
+        self._guard.check_losses(losses, self._step + 1)
 
     def fill(self, logs: dict[str, Any]) -> dict[str, Any]:
         """What the Trainer logs with what is watched, flat, for every tracker.

@@ -32,7 +32,9 @@ class Throughput:
 
     def saw(self, batch: Mapping[str, torch.Tensor]) -> None:
         """A micro-batch is about to be trained on."""
-        self._tokens = self._tokens + batch["attention_mask"].sum()
+        mask = batch.get("attention_mask")
+        # A packed row has no padding.
+        self._tokens = self._tokens + (mask.sum() if mask is not None else batch["labels"].numel())
         # The first token of a row is predicted by nothing.
         supervised = (batch["labels"][:, 1:] != IGNORE_INDEX).sum()
         self._step_supervised = self._step_supervised + supervised
