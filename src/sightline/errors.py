@@ -8,10 +8,15 @@
     ├── ModelError          a checkpoint that is not there, not known or not whole
     ├── PlanError           a tuning plan that cannot do what it says
     ├── RunError            a run directory that is missing, in use or not writable
+    ├── OutOfMemoryError    what was asked for does not fit the machine (exit code 3)
+    ├── StoppedError        a run that was told to stop, and did (exit code 128 + signal)
     └── VerifyError         an export that cannot be compared with what trained
 
-The command line prints the message alone and ends with exit code 2. A message says what
-disagrees, both numbers, where it stands, and what to do.
+    KeyboardInterrupt
+    └── Interrupted         a signal that ends the program where it stands
+
+The command line prints the message alone and ends with exit code 2, or the one named above. A
+message says what disagrees, both numbers, where it stands, and what to do.
 """
 
 from __future__ import annotations
@@ -20,7 +25,13 @@ from pathlib import Path
 
 
 class SightlineError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base of every error that is the user's to mend.
+
+    Attributes:
+        exit_code: With which the command line ends.
+    """
+
+    exit_code: int = 2
 
 
 class ConfigError(SightlineError):
@@ -90,5 +101,36 @@ class RunError(SightlineError):
     """A run directory that is missing, incomplete, in use, or cannot be written."""
 
 
+class OutOfMemoryError(SightlineError):
+    """A step, or the data of one, that does not fit the memory of the machine."""
+
+    exit_code = 3
+
+
+class StoppedError(SightlineError):
+    """A run that ended early because it was told to; what it needs to go on is saved.
+
+    Args:
+        what: After which step, and how to go on.
+        exit_code: 128 and the number of the signal.
+    """
+
+    def __init__(self, what: str, *, exit_code: int = 130) -> None:
+        super().__init__(what)
+        self.exit_code = exit_code
+
+
 class VerifyError(SightlineError):
     """An export that cannot be compared with what was trained."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends the program where it stands; raised as Ctrl-C is, with its cleaning up.
+
+    Args:
+        signum: Number of the signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum

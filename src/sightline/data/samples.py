@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
 
-from sightline.data.conversation import Conversation
+from sightline.data.conversation import Conversation, Origin
 from sightline.data.encode import EncodedSample, Encoder
 from sightline.data.fit import cut
 from sightline.data.index import Entry, IndexedFile, entries_of
@@ -101,6 +102,12 @@ class PlannedSamples(Sequence[EncodedSample]):
         where = index if self._chosen is None else int(self._chosen[index])
         [row] = self._item_table().slice(where, 1).to_pylist()
         return Item(**row)
+
+    def origin(self, index: int) -> Origin:
+        """Where a conversation stands in the user's data; nothing of it is read."""
+        item = self.item(index)
+        origin = self._entry(item).origin(self._files[item.file].reader.rows.file)
+        return replace(origin, piece=item.piece)
 
     def positions(self) -> np.ndarray:
         """(len,) Number in the plan of every conversation; one that is seen twice has it twice."""

@@ -12,7 +12,9 @@ from sightline.records.atomic import remove, write_text, writing
 from sightline.records.jsonfiles import read_json, read_jsonl, write_json
 from sightline.records.versions import collect_versions
 
-State = Literal["training", "trained", "verified", "failed"]
+State = Literal["training", "stopped", "trained", "verified", "failed"]
+# Of a run that goes on from its newest checkpoint.
+_UNFINISHED = ("training", "stopped")
 
 
 class RunDirectory:
@@ -30,6 +32,7 @@ class RunDirectory:
         self.quarantine = path / "quarantine.jsonl"
         self.plan = path / "plan.json"
         self.proof = path / "proof.json"
+        self.logs = path / "logs"
         self.metrics = path / "metrics.jsonl"
         self.alarms = path / "alarms.jsonl"
         self.loss_plot = path / "loss.png"
@@ -117,7 +120,7 @@ class RunDirectory:
         record |= {"state": state, **facts}
         if finished:
             record["finished"] = _now()
-        elif state == "training":
+        elif state in _UNFINISHED:
             # A run that goes on is not finished any more.
             record["finished"] = None
         write_json(self.state_file, record)
@@ -147,7 +150,7 @@ class RunDirectory:
     def _is_finished(self) -> bool:
         if self.merged.exists() or self.adapter.exists():
             return True
-        return self.read_state()["state"] != "training"
+        return self.read_state()["state"] not in _UNFINISHED
 
     def forget_steps_after(self, step: int) -> None:
         """Drop metrics and alarms of steps that will be trained again when a run is resumed."""
