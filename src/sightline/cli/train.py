@@ -16,6 +16,7 @@ from sightline.records import RunDirectory
 from sightline.report.live import alarm_text
 from sightline.report.page import render_run
 from sightline.report.plots import plot_loss
+from sightline.report.batches import batches_text
 from sightline.report.terminal import plan_table
 
 
@@ -63,6 +64,11 @@ class TerminalObserver:
         print_(f"        {', '.join([of_all, *told])}")
         if data.eval:
             print_(f"        {len(data.eval.samples):,} conversations held out")
+
+    def batched(self, record: dict[str, Any]) -> None:
+        """The steps are planned."""
+        self.close()
+        self._console.print(batches_text(record))
 
     def planned(self, record: dict[str, Any]) -> None:
         """The parameter table is known."""

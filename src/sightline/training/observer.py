@@ -19,6 +19,9 @@ class Observer(Protocol):
     def prepared(self, data: PreparedData, checkpoint: Checkpoint) -> None:
         """All data is measured and fitted."""
 
+    def batched(self, record: dict[str, Any]) -> None:
+        """The steps are planned; ``batches`` of ``run.json``."""
+
     def planned(self, record: dict[str, Any]) -> None:
         """The parameter table is known."""
 

@@ -26,6 +26,7 @@ from sightline.training.arguments import training_arguments
 from sightline.training.exporting import Export, frozen_weights
 from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
+from sightline.training.packing import PackingWatch
 from sightline.training.processes import (
     is_first,
     join_processes,
@@ -149,6 +150,8 @@ class _Run:
         )
 
     def _write_inputs(self, resume: bool) -> None:
+        batches = self._batches_record()
+        self._observer.batched(batches)
         if not is_first():
             return
         probe = self._ready.probe
@@ -165,7 +168,7 @@ class _Run:
                 "kind": self._config.data.preparation,
                 "compared": probe.record() if probe is not None else None,
             },
-            batches=self._batches_record(),
+            batches=batches,
         )
 
     def _batches_record(self) -> dict[str, Any]:
@@ -223,6 +226,7 @@ class _Run:
 
     def _trainer(self, model: Any, watch: RunWatch) -> SightlineTrainer:
         stages = StageWatch(self._observer.stage_began)
+        packing = self._packing()
         trainer = SightlineTrainer(
             plan=self._plan,
             watch=watch,
@@ -234,14 +238,23 @@ class _Run:
             callbacks=[
                 stages,
                 self._proof,
+                *packing,
                 *self._observer.trainer_callbacks(),
             ],
         )
         stages.watch(trainer)
-        self._proof.watch(trainer)
+        for watching in (self._proof, *packing):
+            watching.watch(trainer)
         # It prints a dictionary a step; metrics.jsonl has them all.
         trainer.remove_callback(PrinterCallback)
         return trainer
+
+    def _packing(self) -> list[PackingWatch]:
+        if not self._ready.packed:
+            return []
+        alone, _ = self._ready.padding_collators()
+        packed, data = self._ready.collator(), self._ready.train
+        return [PackingWatch(self._run, data, packed=packed, alone=alone)]
 
     def _last_checkpoint(self) -> str:
         newest = None

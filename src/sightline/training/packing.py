@@ -1,0 +1,170 @@
+"""The proof that packed samples do not see each other, on a row of the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sightline.data import Collator, EncodedSample
+from sightline.errors import RunError
+from sightline.model import Segments, packed_row
+from sightline.records import RunDirectory
+from sightline.training.loss import Batch
+from sightline.training.steps import TrainingData
+
+if TYPE_CHECKING:
+    from sightline.training.trainer import SightlineTrainer
+
+_COLUMNS = 4
+_STEPS_LOOKED_AT = 16
+# Share of the spread of the logits. Where samples see each other it is 1 and more; float32 sums in
+# another order, and bf16 keeps 8 bits of what every layer adds up.
+_TOLERANCE = {torch.float32: 1e-3}
+_HALF_TOLERANCE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackingProof:
+    """A packed row beside its samples alone.
+
+    Attributes:
+        samples: File and line of the samples of the row.
+        num_tokens: Length of the row.
+        num_compared: Tokens whose logits were compared.
+        largest_share: Largest difference of two logits, as a share of their standard deviation.
+        tolerance: What it may be.
+    """
+
+    samples: list[str]
+    num_tokens: int
+    num_compared: int
+    largest_share: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the samples were as they are alone."""
+        return self.largest_share <= self.tolerance
+
+
+def first_row(data: TrainingData) -> list[EncodedSample]:
+    """The samples of the first row that has two or more; none where the first steps have none."""
+    for number in range(min(data.steps.num_steps, _STEPS_LOOKED_AT)):
+        for slot in data.steps.step(0, number).slots:
+            for row in slot:
+                if len(row.samples) > 1:
+                    return [data.samples[index] for index in row.samples]
+    return []
+
+
+def prove_packing(
+    model: nn.Module,
+    samples: Sequence[EncodedSample],
+    *,
+    packed: Collator,
+    alone: Collator,
+    prepare: Any = lambda batch: batch,
+) -> PackingProof:
+    """Logits of a packed row, and of each of its samples alone.
+
+    Args:
+        model: The planned model on its device. Its mode and its gradients are left as they are.
+        samples: The samples of the row, two or more.
+        packed: Collator that packs.
+        alone: Collator that does not.
+        prepare: Puts a batch on the model's device.
+    """
+    was_training = model.training
+    model.eval()
+    row = packed(samples)
+    borders = row["cu_seqlens"].tolist()
+    with torch.no_grad():
+        columns = [_columns(len(sample.input_ids)) for sample in samples]
+        together = torch.cat([own + start for own, start in zip(columns, borders, strict=False)])
+        with packed_row(Segments.of(prepare({"borders": row["cu_seqlens"]})["borders"])):
+            found = _logits(model, prepare(row), together)
+        wanted = torch.cat(
+            [
+                _logits(model, prepare(alone([sample])), own)
+                for sample, own in zip(samples, columns, strict=True)
+            ]
+        )
+    model.train(was_training)
+    spread = float(wanted.std())
+    gap = float((found - wanted).abs().max())
+    dtype = next(model.parameters()).dtype
+    return PackingProof(
+        samples=[str(sample.conversation.origin) for sample in samples],
+        num_tokens=borders[-1],
+        num_compared=len(together),
+        largest_share=gap / spread if spread > 0 else gap,
+        tolerance=_TOLERANCE.get(dtype, _HALF_TOLERANCE),
+    )
+
+
+class PackingWatch(TrainerCallback):
+    """Proves packing before the first step of a run, and ends the run where it does not hold.
+
+    Args:
+        run: The run directory; what was seen is written to ``run.json``.
+        data: What is trained on.
+        packed: Collator that packs.
+        alone: Collator that does not.
+    """
+
+    def __init__(
+        self, run: RunDirectory, data: TrainingData, *, packed: Collator, alone: Collator
+    ) -> None:
+        self._run = run
+        self._data = data
+        self._packed = packed
+        self._alone = alone
+        self._trainer: SightlineTrainer | None = None
+
+    def watch(self, trainer: SightlineTrainer) -> None:
+        """The trainer whose run this is; it is made after its callbacks."""
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        samples = first_row(self._data)
+        if not samples:
+            return
+        trainer = self._trainer
+        assert trainer is not None
+        # The same row on every rank: those that share weights have to call them equally often.
+        with trainer.compute_loss_context_manager():
+            proof = prove_packing(
+                trainer.planned,
+                samples,
+                packed=self._packed,
+                alone=self._alone,
+                prepare=trainer._prepare_inputs,
+            )
+        if state.is_world_process_zero:
+            self._run.write_state(state="training", packing=asdict(proof))
+        if not proof.holds:
+            raise RunError(
+                f"packed samples see each other: in a row of {len(samples)} samples logits differ "
+                f"by {proof.largest_share:.2g} of their spread from those of the samples alone, "
+                f"over {proof.tolerance:g}. The first sample is {proof.samples[0]}.\n"
+                "Set training.packing to off."
+            )
+
+
+def _columns(num_tokens: int) -> torch.Tensor:
+    """Some tokens of a sample, its first and its last among them."""
+    return torch.linspace(0, num_tokens - 1, min(_COLUMNS, num_tokens)).long()
+
+
+def _logits(model: nn.Module, batch: Mapping[str, Any], columns: torch.Tensor) -> torch.Tensor:
+    """(num_columns, vocabulary) float32 of a batch of one row."""
+    inputs: Batch = {key: batch[key] for key in batch if key not in ("labels", "cu_seqlens")}
+    columns = columns.to(inputs["input_ids"].device)
+    return model(**inputs, logits_to_keep=columns, use_cache=False).logits[0].float()
