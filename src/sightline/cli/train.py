@@ -80,6 +80,11 @@ class TerminalObserver:
         """Another stage of the plan begins."""
         self._console.print(f"stage {number} ({stage.name}) begins after step {step}")
 
+    def note(self, text: str) -> None:
+        """How the run goes on, where that is not as its user would think."""
+        self.close()
+        self._console.print(text, markup=False)
+
     def alarm(self, alarm: Any) -> None:
         """Something in the run should be looked at."""
         self._console.print(alarm_text(alarm.record()))

@@ -31,6 +31,9 @@ class Observer(Protocol):
     def samples_read(self, count: int) -> None:
         """So many more samples are known."""
 
+    def note(self, text: str) -> None:
+        """How the run goes on, where that is not as its user would think."""
+
     def alarm(self, alarm: Alarm) -> None:
         """Something in the run should be looked at."""
 

@@ -9,11 +9,9 @@ from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from sightline.config import RunConfig, dump_config
 from sightline.data.batches import figures_of
-from sightline.errors import RunError
 from sightline.model import follow_engine, is_tiny, return_losses
 from sightline.preparation import data_record
 from sightline.records import (
@@ -23,6 +21,7 @@ from sightline.records import (
     write_text,
 )
 from sightline.training.arguments import training_arguments
+from sightline.training.checkpoints import Origin, go_on_from, refuse_changed_keys
 from sightline.training.exporting import Export, frozen_weights
 from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
@@ -86,7 +85,7 @@ def train(
     observer = observer if is_first() else SilentObserver()
     with one_after_the_first():
         if resume:
-            RunDirectory.open(output)
+            refuse_changed_keys(RunDirectory.open(output), config)
         elif is_first():
             RunDirectory.refuse_occupied(output, overwrite=overwrite)
     ready = get_ready(config, observer)
@@ -111,8 +110,10 @@ class _Run:
     def go(self, *, resume: bool) -> TrainingResult:
         # Before adapters are initialised; the Trainer seeds only what comes after.
         set_seed(self._config.training.seed)
-        self._write_inputs(resume)
         plain, plan, family = self._ready.model, self._plan, self._checkpoint.family
+        origin = Origin.of(self._config, self._data, plain, plan, world_size=num_processes())
+        found = go_on_from(self._run, origin, self._observer.note) if resume else None
+        self._write_inputs(goes_on=found is not None)
         frozen = frozen_weights(plain, plan, merged=self._config.export.merged)
         follow_engine(plain, self._checkpoint.position_rule, check_given=False)
         model = apply_plan(return_losses(plain, kind=self._config.training.head_loss), plan)
@@ -126,16 +127,13 @@ class _Run:
             family,
             MovementWatch(model, plan, family, change),
             proof_samples(self._data.train.samples),
-            resumed=resume,
+            resumed=found is not None,
         )
-        trainer = self._trainer(model, watch)
-        newest = self._last_checkpoint() if resume else None
-        if newest is not None:
-            self._run.forget_steps_after(int(newest.rpartition("-")[2]))
+        trainer = self._trainer(model, watch, origin)
         self._observer.stage("training")
         began = time.monotonic()
         with full_disk_explained(self._run.checkpoints):
-            trainer.train(resume_from_checkpoint=newest)
+            trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
         with one_after_the_first():
@@ -149,14 +147,14 @@ class _Run:
             run=self._run, final_loss=float(losses[-1]), num_steps=steps, seconds=seconds
         )
 
-    def _write_inputs(self, resume: bool) -> None:
+    def _write_inputs(self, *, goes_on: bool) -> None:
         batches = self._batches_record()
         self._observer.batched(batches)
         if not is_first():
             return
         probe = self._ready.probe
         write_text(self._run.config, dump_config(self._config))
-        if not resume:
+        if not goes_on:
             counts = self._data.train.write_ledger(self._run.ledger, self._run.quarantine)
             self._run.write_state(state="training", data=data_record(counts, self._data))
         self._run.write_state(
@@ -224,12 +222,13 @@ class _Run:
             evaluates=bool(self._data.eval),
         )
 
-    def _trainer(self, model: Any, watch: RunWatch) -> SightlineTrainer:
+    def _trainer(self, model: Any, watch: RunWatch, origin: Origin) -> SightlineTrainer:
         stages = StageWatch(self._observer.stage_began)
         packing = self._packing()
         trainer = SightlineTrainer(
             plan=self._plan,
             watch=watch,
+            origin=origin,
             model=model,
             args=self._arguments(),
             data=self._ready.train,
@@ -255,17 +254,6 @@ class _Run:
         alone, _ = self._ready.padding_collators()
         packed, data = self._ready.collator(), self._ready.train
         return [PackingWatch(self._run, data, packed=packed, alone=alone)]
-
-    def _last_checkpoint(self) -> str:
-        newest = None
-        if self._run.checkpoints.is_dir():
-            newest = get_last_checkpoint(str(self._run.checkpoints))
-        if newest is None:
-            raise RunError(
-                f"{self._run.checkpoints}: there is no checkpoint to resume from.\n"
-                "Start the run anew with --overwrite."
-            )
-        return newest
 
     def _export(self, model: Any, frozen: dict[str, str]) -> None:
         export = Export(

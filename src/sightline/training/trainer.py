@@ -14,10 +14,7 @@ What is changed, and why:
   in every stage. All that trains in any stage is with the optimizer from the start: AdamW passes
   over what has no gradient, so what joins later gets a fresh state and what goes on keeps its own.
 - Every micro-batch, its loss and what is logged pass through the watch of the run, if it has one.
-- Checkpoints of a model that trains in full keep the names that its weights have in memory.
-  ``save_pretrained`` writes those of Qwen2-VL and Qwen2.5-VL under older names, which the Trainer
-  does not know when it resumes: it went on from the base weights with a warning. What does not fit
-  is refused here.
+- Checkpoints are our own: see `CheckpointingTrainer`.
 """
 
 from __future__ import annotations
@@ -27,15 +24,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers import TrainingArguments, get_scheduler
 from transformers import trainer as trainer_module
 
 from sightline.data import Collator
-from sightline.errors import RunError
 from sightline.training.checkpointing import drop_input_hooks
+from sightline.training.checkpoints import CheckpointingTrainer, Origin
 from sightline.training.loss import Batch, model_loss
 from sightline.training.stages import Evaluation, RateCourse, StageClock
 from sightline.training.steps import PlannedStep, StepLoader, TrainingData
@@ -75,7 +71,7 @@ def _share_of_peak(course: RateCourse, group: dict[str, Any]) -> Callable[[int],
     return lambda step: course.rate(rates, step) / peak
 
 
-class SightlineTrainer(Trainer):
+class SightlineTrainer(CheckpointingTrainer):
     """See the module's docstring.
 
     Args:
@@ -85,6 +81,7 @@ class SightlineTrainer(Trainer):
         eval_data: What it is evaluated on; None where nothing is held out.
         collator: Makes a batch of samples; it packs them where the plan does.
         watch: Watches the run; None where nobody does.
+        origin: What the run was started from, for its checkpoints.
         **trainer: Arguments of `transformers.Trainer`.
     """
 
@@ -97,6 +94,7 @@ class SightlineTrainer(Trainer):
         collator: Collator,
         eval_data: TrainingData | None = None,
         watch: RunWatch | None = None,
+        origin: Origin | None = None,
         **trainer: Any,
     ) -> None:
         if watch is not None:
@@ -105,10 +103,15 @@ class SightlineTrainer(Trainer):
             watch.attach(self._loss_again, lambda: self.stage_number)
         # Of the data the Trainer asks only whether they are there.
         held_out: Any = eval_data.samples if eval_data else None
-        super().__init__(model=model, data_collator=collator, eval_dataset=held_out, **trainer)
+        super().__init__(
+            model=model,
+            plan=plan,
+            origin=origin,
+            data_collator=collator,
+            eval_dataset=held_out,
+            **trainer,
+        )
         self._watch = watch
-        self._planned = model
-        self._plan = plan
         self._data = data.for_ranks(self.args.world_size)
         self._eval_data = eval_data.for_ranks(self.args.world_size) if eval_data else None
         self._collator = collator
@@ -280,35 +283,6 @@ class SightlineTrainer(Trainer):
             }
             for (tower, rates, decay), parameters in groups.items()
         ]
-
-    def _save(
-        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
-    ) -> None:
-        """Write the weights of a checkpoint. Overrides the Trainer's."""
-        model = self.accelerator.unwrap_model(self.model)
-        if isinstance(model, PeftModel):
-            super()._save(output_dir, state_dict)
-            return
-        model.save_pretrained(
-            output_dir or str(self.args.output_dir),
-            state_dict=state_dict,
-            is_main_process=self.args.should_save,
-            save_original_format=False,
-        )
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        """Refuse weights of a checkpoint that are not all of the model's. The Trainer warns."""
-        model = self.accelerator.unwrap_model(self.model)
-        tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-        missing = [key for key in load_result.missing_keys if key not in tied]
-        if missing or load_result.unexpected_keys:
-            found = (*missing, *load_result.unexpected_keys)[0]
-            raise RunError(
-                f"the newest checkpoint has not the weights of this model: {len(missing)} are "
-                f"missing and {len(load_result.unexpected_keys)} are unknown, {found} for one.\n"
-                "Start the run anew with --overwrite."
-            )
-        model.tie_weights()
 
     def evaluate(
         self,
