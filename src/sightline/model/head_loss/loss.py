@@ -1,0 +1,135 @@
+"""Head and loss, by the way that is wanted, or the best that there is."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sightline.errors import ConfigError
+from sightline.model.head_loss.chunked import chunk_length, linear_loss
+from sightline.model.head_loss.heads import (
+    active_head,
+    call_instead,
+    has_parts_elsewhere,
+    is_linear,
+)
+from sightline.model.head_loss.liger import INSTEAD, liger_loss, refuse_missing
+from sightline.model.head_loss.module import module_loss, whole_loss
+
+HeadLoss = Literal["auto", "torch", "chunked", "liger"]
+
+# Came with torch 2.13 or later; 2.11 has none.
+_HAS_OPERATION = hasattr(nn.functional, "linear_cross_entropy")
+
+
+def refuse_unusable(kind: HeadLoss, device: torch.device) -> None:
+    """Refuse a way that this machine does not have, before anything is loaded.
+
+    Args:
+        kind: ``training.head_loss``.
+        device: Where the model is to run.
+
+    Raises:
+        ConfigError: A package, a release of torch or a GPU is missing. Says what to do.
+    """
+    if kind == "liger":
+        refuse_missing(device)
+    if kind == "torch" and not _HAS_OPERATION:
+        raise ConfigError(
+            f"training.head_loss is torch, but torch {torch.__version__} has no "
+            f"linear_cross_entropy; 2.15 has.\nInstall a newer torch, {INSTEAD}"
+        )
+
+
+def head_loss(
+    head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, *, kind: HeadLoss = "auto"
+) -> torch.Tensor:
+    """Sum of the cross-entropy of tokens, without the logits of all of them at once.
+
+    To be called inside the model's forward. The head is called as a module, once: its hooks run,
+    and get this loss for an output. Without tokens the loss is 0, and what trains gets gradients
+    of zeros. Gradients are computed with the loss, so one backward pass is all it has.
+
+    Args:
+        head: The output head, plain or with anything that PEFT made of it.
+        hidden: (num_tokens, hidden_size) any float dtype. What the head predicts from.
+        targets: (num_tokens,) int64. What it should predict; all count.
+        kind: ``torch``: torch's own operation. ``chunked``: ours. ``liger``: liger-kernel's.
+            ``auto``: torch's where it computes in float32, ours everywhere else.
+
+    Returns:
+        () float32.
+
+    Raises:
+        ConfigError: ``torch`` or ``liger`` is asked for, and cannot compute this.
+
+    Reference: `transformers.loss.loss_utils.ForCausalLMLoss`;
+        tests/parity/test_head_loss_transformers.py.
+    """
+    head = active_head(head)
+    if is_linear(head):
+        return call_instead(head, hidden, partial(_of_linear, head, targets=targets, kind=kind))
+    if kind in ("torch", "liger"):
+        raise ConfigError(
+            f"training.head_loss is {kind}, which takes a plain linear head, and this one is a "
+            f"{type(head).__module__}.{type(head).__qualname__}.\n"
+            "Leave the head out of LoRA and of quantisation, or set training.head_loss: auto."
+        )
+    forward = head.forward
+    return call_instead(head, hidden, lambda given: _of_module(head, forward, given, targets))
+
+
+def _of_linear(
+    head: nn.Linear, hidden: torch.Tensor, *, targets: torch.Tensor, kind: HeadLoss
+) -> torch.Tensor:
+    weight, bias = head.weight, head.bias
+    if hidden.is_meta or len(hidden) == 0:
+        # An estimate has to see the logits, which stay inside the operations of others.
+        return linear_loss(hidden, weight, bias, targets)
+    if kind == "liger":
+        return liger_loss(hidden, weight, bias, targets)
+    if kind == "torch" or (kind == "auto" and _HAS_OPERATION):
+        with torch.no_grad():
+            dtype = nn.functional.linear(hidden[:0], weight[:0]).dtype
+        # In less, torch 2.15 rounds the loss and the sums of the weight's gradient to the dtype of
+        # the input, and on a CPU computes in float32 after all: 1.6 to 10 times our time. Can go
+        # when tests/parity/test_head_loss_torch.py says that the loss is float32.
+        if dtype.itemsize >= 4:
+            return _by_torch(hidden, weight, bias, targets)
+        if kind == "torch":
+            name = str(dtype).removeprefix("torch.")
+            raise ConfigError(
+                f"training.head_loss is torch, whose operation rounds the loss to {name} where it "
+                f"computes in {name}.\nSet training.precision: fp32, {INSTEAD}"
+            )
+    return linear_loss(hidden, weight, bias, targets)
+
+
+def _by_torch(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
+) -> torch.Tensor:
+    refuse_unusable("torch", hidden.device)
+    # Its own choice, from the ratio of the sides, is 2 tokens a chunk where 300 of 151,936 classes
+    # are supervised: the weight would be read, and its gradient written, 150 times.
+    length = chunk_length(len(hidden), weight.shape[0], weight.shape[1], weight.dtype.itemsize)
+    return nn.functional.linear_cross_entropy(
+        hidden,
+        weight,
+        targets,
+        linear_bias=bias,
+        reduction="sum",
+        options=nn.LinearCrossEntropyOptions(batch_chunk_size=length),
+    ).float()
+
+
+def _of_module(
+    head: nn.Module, forward: Any, hidden: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    if has_parts_elsewhere(head):
+        # ZeRO-3 has the weights of what is inside gathered by all ranks together, at every call;
+        # ranks have different numbers of chunks.
+        return whole_loss(forward, hidden, targets).float()
+    return module_loss(forward, hidden, targets)
