@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,7 +71,7 @@ class Collator:
 
     def __call__(
         self,
-        samples: Sequence[EncodedSample],
+        samples: Iterable[EncodedSample],
         *,
         blank_image: bool = False,
         blank_video: bool = False,

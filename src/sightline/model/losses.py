@@ -45,7 +45,8 @@ def return_losses(model: PreTrainedModel, *, kind: HeadLoss = "auto") -> PreTrai
     Returns:
         The same model. Its class and its weights are untouched.
     """
-    before: Any = model.forward.__func__
+    method: Any = model.forward
+    before: Any = method.__func__
 
     # `generate` reads the signature of forward.
     @functools.wraps(before)
@@ -64,7 +65,8 @@ def return_losses(model: PreTrainedModel, *, kind: HeadLoss = "auto") -> PreTrai
             # An explicit False: with a cache, attention would not see where samples begin.
             hidden = body(*args, use_cache=False, **kwargs).last_hidden_state
         chosen = hidden.flatten(0, 1).index_select(0, supervised.tokens)
-        return head_loss(self.get_output_embeddings(), chosen, supervised.targets, kind=kind)
+        head: Any = self.get_output_embeddings()
+        return head_loss(head, chosen, supervised.targets, kind=kind)
 
     # An attribute of the instance: set past nn.Module, which keeps only modules and tensors.
     object.__setattr__(model, "forward", MethodType(forward, model))

@@ -11,7 +11,7 @@ import torch
 
 from sightline.config import RunConfig
 from sightline.data import Collator, PixelLoader
-from sightline.data.batches import CostRates, StepPlan, sizes_of
+from sightline.data.batches import StepPlan, sizes_of
 from sightline.data.blanks import Blanks
 from sightline.errors import PlanError
 from sightline.model import (
@@ -29,6 +29,7 @@ from sightline.model import (
     unpackable,
 )
 from sightline.preparation import PlannedData, PreparedData, prepare_data
+from sightline.preparation.costs import cost_rates
 from sightline.training.observer import Observer
 from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
 from sightline.training.processes import num_processes, one_after_the_first
@@ -182,7 +183,12 @@ def _in_steps(
     packed: bool,
 ) -> list[TrainingData]:
     """Every part of the data in the steps of this run."""
-    rates = CostRates(per_token=1.0)
+    rates = cost_rates(
+        checkpoint,
+        plan,
+        packed=packed,
+        checkpointing=config.training.gradient_checkpointing,
+    )
     shape = shape_of(config.training, packed=packed, num_ranks=num_processes())
     return [
         TrainingData(samples=part.samples, steps=StepPlan(sizes_of(part.samples, rates), shape))

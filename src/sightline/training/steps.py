@@ -11,8 +11,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.config import TrainingConfig
-from sightline.data import Collator, EncodedSample
+from sightline.data import Collator, EncodedSample, Origin
 from sightline.data.batches import MicroBatch, SampleSizes, Step, StepPlan, StepShape
+from sightline.data.samples import PlannedSamples
+from sightline.data.workers import WatchedDataset, WorkerBoard, received
 from sightline.errors import DataError
 from sightline.training.loss import Batch, supervised_tokens
 
@@ -118,13 +120,16 @@ class StepLoader:
         pin_memory: bool = False,
     ) -> None:
         self._order = _Order(data.steps, rank)
-        self.dataset = _MicroBatches(data, collator)
+        self._samples = data.samples
+        self._board = WorkerBoard(num_workers)
+        self.dataset = _MicroBatches(data, collator, self._board)
         self._batches: DataLoader[Any] = DataLoader(
-            self.dataset,
+            WatchedDataset(self.dataset, self._board),
             sampler=self._order,
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=num_workers,
+            worker_init_fn=self._board.begin if num_workers else None,
             pin_memory=pin_memory,
             # Starting them again for every epoch would cost what they save in short ones.
             persistent_workers=num_workers > 0,
@@ -147,10 +152,26 @@ class StepLoader:
 
     def __iter__(self) -> Iterator[PlannedStep]:
         first = self._order.begin_pass()
-        batches = iter(self._batches)
+        batches = self._watched()
         for number in range(first, len(self)):
             yield PlannedStep(self._order.step(number), batches)
             self._order.forget(number)
+
+    def _watched(self) -> Iterator[Batch]:
+        """The micro-batches; what a worker raised, or died of, is raised with its sample."""
+        try:
+            yield from received(self._batches, self._origin)
+        except Exception as error:
+            died = self._board.explain(error, self._origin)
+            if died is not None:
+                raise died from error
+            raise
+
+    def _origin(self, number: int) -> Origin:
+        samples = self._samples
+        if isinstance(samples, PlannedSamples):
+            return samples.origin(number)
+        return samples[number].conversation.origin
 
 
 class _Order(Sampler[MicroBatch]):
@@ -192,7 +213,8 @@ class _Order(Sampler[MicroBatch]):
 class _MicroBatches(Dataset[Batch]):
     """Micro-batches by what the plan says of them; a worker encodes, decodes and collates."""
 
-    def __init__(self, data: TrainingData, collator: Collator) -> None:
+    def __init__(self, data: TrainingData, collator: Collator, board: WorkerBoard) -> None:
+        self._board = board
         self._samples = data.samples
         self._num_supervised = data.steps.sizes.num_supervised_tokens
         self._collator = collator
@@ -202,24 +224,24 @@ class _MicroBatches(Dataset[Batch]):
 
     def __getitem__(self, planned: Any) -> Batch:
         micro: MicroBatch = planned
-        samples = [self._samples[number] for number in micro.samples]
+        # One after the other, so that what fails to decode is the sample that is told.
         batch: Batch = self._collator(
-            samples, blank_image=micro.blank_image, blank_video=micro.blank_video
+            self._board.opening(self._samples, micro.samples),
+            blank_image=micro.blank_image,
+            blank_video=micro.blank_video,
         )
         batch["supervised"], batch["targets"] = supervised_tokens(batch["labels"])
         if "cu_seqlens" in batch:
             batch["longest"] = int(batch["cu_seqlens"].diff().max())
-        self._refuse_other_count(micro, samples, len(batch["targets"]))
+        self._refuse_other_count(micro, len(batch["targets"]))
         return batch
 
-    def _refuse_other_count(
-        self, micro: MicroBatch, samples: Sequence[EncodedSample], found: int
-    ) -> None:
+    def _refuse_other_count(self, micro: MicroBatch, found: int) -> None:
         """The loss is divided by what was planned, which all ranks know without asking."""
         planned = int(self._num_supervised[list(micro.samples)].sum())
         if found == planned:
             return
-        names = ", ".join(str(sample.conversation.origin) for sample in samples[:3])
+        names = ", ".join(str(self._samples[one].conversation.origin) for one in micro.samples[:3])
         raise DataError(
             f"{names}: {found} tokens are supervised now, and {planned} were when the data were "
             "read.\nThe data changed since: start again, and they are read anew.",
