@@ -1,0 +1,145 @@
+"""Training on lengths as they are in the wild: packed, padded, and LLaMA-Factory as it comes.
+
+Text is lognormal, with one to four pictures a row; all lengths are a sixth of what was measured in
+the wild (median 859, 95 % under 2,102, longest 4,140 tokens). Everyone sees the same rows once, so
+tokens a second are compared by seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from training_tools import Contender, llamafactory, sightline, turn, versions_of
+from training_work import Job, Outcome, draw_pictures
+
+SCALE = 6
+NUM_ROWS = 64
+BATCH = 8
+SUPERVISED = 0.3
+WORDS = ("red", "green", "blue", "yellow", "circle", "square", "triangle", "star", "ring", "heart")
+# A picture of 28 x 56 pixels is 2 tokens; the processor makes it 56 x 112, 8 tokens.
+PICTURE = (112, 112)
+PICTURE_TOKENS = 16
+
+
+def lengths(work: Path, model: Path, lf: str | None) -> Outcome:
+    """Print the table."""
+    data = make_rows(work / "lengths", model)
+    job = Job(work=work, model=model, data=data, samples=NUM_ROWS, epochs=1, batch=BATCH)
+    budget = 8192 // SCALE
+    tokens = {"tokens_per_step": budget, "tokens_per_row": budget, "packing": "on"}
+    unset = {"batch_size": "unset", "gradient_accumulation": "unset"}
+    contenders: list[Contender] = [
+        sightline("padded", packing="off"),
+        sightline("packed", packing="on"),
+        sightline(f"packed to {budget}", **tokens, **unset),
+    ]
+    if lf:
+        contenders.append(_as_it_comes(llamafactory(lf)))
+    told = told_lengths(data, model)
+    print(f"\nlengths: {NUM_ROWS} rows, {told}", flush=True)
+    print("                        training  tokens/s  supervised/s  packed is    peak   mean")
+    print("                               s                                x its      GB   loss")
+    found = {one.name: turn(one, job) for one in contenders}
+    total, answers = count_tokens(data, model)
+    best = min(found[one.name][0].seconds for one in contenders[1:3])
+    for name, (trained, command) in found.items():
+        print(
+            f"{name:<22}{trained.seconds:>10.1f} {sum(total) / trained.seconds:>9.0f} "
+            f"{answers / trained.seconds:>13.1f} {trained.seconds / best:>9.2f}x "
+            f"{command.peak / 1e9:>7.2f} {trained.loss:>6.2f}"
+        )
+    outcome = Outcome()
+    outcome.at_least("packed over padded", found["padded"][0].seconds / best, 1.8)
+    if lf:
+        name = contenders[-1].name
+        outcome.at_least(f"packed over {name}", found[name][0].seconds / best, 3.0)
+        print(f"{name}: {versions_of(contenders[-1])}; batches of 8, its own checkpointing")
+    else:
+        print("lf: not measured; name the Python of an environment that has it")
+    return outcome
+
+
+def _as_it_comes(tool: Contender) -> Contender:
+    """With gradient checkpointing as it is when nobody says anything, and batches of eight."""
+
+    def command(job: Job, folder: Path) -> Sequence[str]:
+        made = tool.command(job, folder)
+        path = folder / "run.yaml"
+        config: dict[str, Any] = json.loads(path.read_text())
+        del config["disable_gradient_checkpointing"]
+        path.write_text(json.dumps(config))
+        return made
+
+    return replace(tool, name=f"{tool.name} as it is", command=command)
+
+
+def make_rows(folder: Path, model: Path) -> Path:
+    """Rows whose lengths in tokens are lognormal, with one to four pictures.
+
+    Args:
+        folder: Where they are made.
+        model: The checkpoint whose tokenizer counts.
+    """
+    if folder.is_dir():
+        return folder
+    draw_pictures(folder, 16, *PICTURE)
+    chosen = random.Random(0)
+    per_word = _tokens(model, " ".join(WORDS)) / len(WORDS)
+    rows = []
+    for _ in range(NUM_ROWS):
+        pictures = chosen.randint(1, 4)
+        wanted = min(chosen.lognormvariate(6.75, 0.6), 4140) / SCALE - PICTURE_TOKENS * pictures
+        words = max(int(wanted / per_word), 8)
+        said = max(int(words * SUPERVISED), 4)
+        texts = [" ".join(chosen.choices(WORDS, k=count)) for count in (words - said, said)]
+        rows.append(
+            {
+                "messages": [
+                    {"role": "user", "content": "<image>" * pictures + texts[0]},
+                    {"role": "assistant", "content": texts[1]},
+                ],
+                "images": [f"images/{chosen.randrange(16):05}.png" for _ in range(pictures)],
+            }
+        )
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (folder / "train.jsonl").write_text(lines)
+    return folder
+
+
+def count_tokens(data: Path, model: Path) -> tuple[list[int], int]:
+    """Tokens of every row, and answers' tokens of all; without the template's few."""
+    totals, answers = [], 0
+    for line in (data / "train.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        asked, said = (_tokens(model, turn["content"]) for turn in row["messages"])
+        pictures = len(row["images"])
+        marks = pictures * _tokens(model, "<image>")
+        totals.append(asked - marks + said + PICTURE_TOKENS * pictures)
+        answers += said
+    return totals, answers
+
+
+def told_lengths(data: Path, model: Path) -> str:
+    """The lengths in words."""
+    totals = sorted(count_tokens(data, model)[0])
+    high = totals[int(0.95 * len(totals))]
+    middle = statistics.median(totals)
+    return f"median {middle:.0f}, 95 % under {high}, longest {totals[-1]} tokens"
+
+
+_counters: dict[Path, Any] = {}
+
+
+def _tokens(model: Path, text: str) -> int:
+    from tokenizers import Tokenizer
+
+    if model not in _counters:
+        _counters[model] = Tokenizer.from_file(str(model / "tokenizer.json"))
+    return len(_counters[model].encode(text).ids)
