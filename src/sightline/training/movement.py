@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from sightline.families import MappedFamily
+from sightline.training.parallel import over_slices
 from sightline.training.watching.weight_change import WeightChange
 from sightline.tuning import (
     NamedParameter,
@@ -145,12 +146,12 @@ def tensor_names(items: Sequence[NamedParameter]) -> list[str]:
 @torch.no_grad()
 def _sums(items: Sequence[NamedParameter]) -> list[tuple[float, float]]:
     """Sum and sum of squares of every tensor, float64; one transfer from the device."""
-    tensors = [item.parameter for item in items]
-    pairs = [torch.stack((one.sum(dtype=torch.float64), _square_sum(one))) for one in tensors]
-    if not pairs:
+    if not items:
         return []
-    return [(first, second) for first, second in torch.stack(pairs).tolist()]
+    pairs = over_slices([item.parameter for item in items], _pair)
+    return [(first, second) for first, second in pairs.tolist()]
 
 
-def _square_sum(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.vector_norm(tensor, dtype=torch.float64) ** 2
+def _pair(tensor: torch.Tensor) -> torch.Tensor:
+    squares = torch.linalg.vector_norm(tensor, dtype=torch.float64) ** 2
+    return torch.stack((tensor.sum(dtype=torch.float64), squares))

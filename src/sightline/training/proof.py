@@ -20,6 +20,7 @@ from sightline.data import EncodedSample
 from sightline.data.samples import PlannedSamples
 from sightline.families import MappedFamily
 from sightline.training.loss import model_loss
+from sightline.training.parallel import norms, whole
 from sightline.tuning import (
     NamedParameter,
     Place,
@@ -220,8 +221,7 @@ def _compare(
         if status in _FAULTS:
             faults.append(ProofFault(_shown(item), place.tower, _FAULTS[status]))
         elif gradient is not None:
-            norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float32))
-            squares[place] = squares.get(place, 0.0) + norm**2
+            squares[place] = squares.get(place, 0.0) + float(norms([[gradient]])) ** 2
     for place, row in rows.items():
         # The loss was a sum; its gradient is shown as that of the mean, as in training.
         row.gradient_norm = math.sqrt(squares.get(place, 0.0)) / max(num_tokens, 1)
@@ -243,15 +243,15 @@ def _compare(
 
 
 def _status(item: NamedParameter, partners: Mapping[int, nn.Parameter]) -> Status:
-    gradient = item.parameter.grad
-    if gradient is None:
+    if item.parameter.grad is None:
         return "missing"
+    gradient = whole(item.parameter.grad)
     if not bool(torch.isfinite(gradient).all()):
         return "not_finite"
     if bool(gradient.any()):
         return "reached"
     partner = partners.get(id(item.parameter))
-    return "waiting" if partner is not None and not bool(partner.any()) else "zero"
+    return "waiting" if partner is not None and not bool(whole(partner).any()) else "zero"
 
 
 def _partners(named: Sequence[NamedParameter]) -> dict[int, nn.Parameter]:

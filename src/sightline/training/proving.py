@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sightline.data import EncodedSample
@@ -13,6 +13,7 @@ from sightline.errors import PlanError
 from sightline.families import MappedFamily
 from sightline.records import RunDirectory, read_json, write_json
 from sightline.training.movement import Movement, MovementWatch
+from sightline.training.parallel import any_nonzero, largest
 from sightline.training.proof import prove_gradients
 from sightline.tuning import PlannedModule, TuningPlan
 
@@ -117,10 +118,11 @@ class ProofWatch(TrainerCallback):
             self._stage = trainer.clock.index
             self._forget_stage()
             self._refuse_gradients_of_frozen()
-        for name in [n for n, p in self._waiting.items() if _has_gradient(p)]:
+        for name in _with_gradient(self._waiting):
             del self._waiting[name]
-        for name in [n for n in self._unjudged - self._reached if _has_gradient(self._at(n))]:
-            self._reached.add(name)
+        # In one order: processes that share weights look at each together.
+        unseen = sorted(self._unjudged - self._reached)
+        self._reached.update(_with_gradient({name: self._at(name) for name in unseen}))
         rates = self._rates()
         for name in self._reached:
             self._travelled[name] = self._travelled.get(name, 0.0) + rates[name]
@@ -158,10 +160,10 @@ class ProofWatch(TrainerCallback):
         """Everything that got a gradient in this stage, and a rate that can be told, has moved."""
         expected = {
             name
-            for name in self._unjudged & self._reached
+            for name in sorted(self._unjudged & self._reached)
             # During warm-up the first step has no rate, and moves nothing.
             if self._travelled[name] > 0
-            and self._travelled[name] >= _RESOLUTION * _largest(self._at(name))
+            and self._travelled[name] >= _RESOLUTION * largest(self._at(name))
         }
         if not expected:
             return
@@ -230,7 +232,7 @@ class ProofWatch(TrainerCallback):
             if self._stage >= 0 and module.trains_in(self._stage)
         }
 
-    def _at(self, name: str) -> torch.Tensor:
+    def _at(self, name: str) -> nn.Parameter:
         return self._parameters[name]
 
     def _ready(self) -> SightlineTrainer:
@@ -249,10 +251,8 @@ def _owner(name: str, known: dict[str, PlannedModule]) -> str:
     return owner if owner in known else name
 
 
-def _has_gradient(parameter: torch.Tensor) -> bool:
-    return parameter.grad is not None and bool(parameter.grad.any())
-
-
-@torch.no_grad()
-def _largest(parameter: torch.Tensor) -> float:
-    return float(parameter.abs().max()) if parameter.numel() else 0.0
+def _with_gradient(parameters: Mapping[str, nn.Parameter]) -> list[str]:
+    """Names of those whose gradient is there and not zero."""
+    gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+    found = any_nonzero(list(gradients.values()))
+    return [name for name, is_there in zip(gradients, found, strict=True) if is_there]

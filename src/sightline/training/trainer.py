@@ -20,7 +20,7 @@ What is changed, and why:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,8 +33,9 @@ from sightline.data import Collator
 from sightline.training.checkpointing import drop_input_hooks
 from sightline.training.checkpoints import CheckpointingTrainer, Origin
 from sightline.training.loss import Batch, model_loss
+from sightline.training.parallel.trainer import ParallelTrainer
 from sightline.training.stages import Evaluation, RateCourse, StageClock
-from sightline.training.steps import PlannedStep, StepLoader, TrainingData
+from sightline.training.steps import PlannedStep, StepLoader, TrainingData, on_device
 from sightline.training.watching import RunWatch
 from sightline.tuning import TuningPlan, enter_stage, owner_of, trained_parameters
 
@@ -71,7 +72,7 @@ def _share_of_peak(course: RateCourse, group: dict[str, Any]) -> Callable[[int],
     return lambda step: course.rate(rates, step) / peak
 
 
-class SightlineTrainer(CheckpointingTrainer):
+class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
     """See the module's docstring.
 
     Args:
@@ -173,23 +174,19 @@ class SightlineTrainer(CheckpointingTrainer):
         for number, batch in enumerate(step, start=1):
             if self._watch is not None:
                 self._watch.saw(batch, num_items_in_batch)
-            with self._gradients_of(model, is_last=number == step.num_micro_batches):
+            is_last = number == step.num_micro_batches
+            with self.sharing_gradients(model, batch, is_last=is_last):
                 losses.append(self._forward_and_back(model, batch, num_items_in_batch))
         if self._watch is not None:
             self._watch.check_losses(losses)
         return torch.stack(losses).sum()
 
     def _forward_and_back(self, model: nn.Module, batch: Batch, num_tokens: Any) -> torch.Tensor:
-        inputs: Any = self._prepare_inputs(batch)
+        inputs = on_device(batch, self.args.device)
         with self.compute_loss_context_manager():
             loss = self.compute_loss(model, inputs, num_items_in_batch=num_tokens)
         self.accelerator.backward(loss)
         return loss.detach()
-
-    def _gradients_of(self, model: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
-        """Ranks share their gradients once a step, with the last micro-batch."""
-        self.accelerator.gradient_state._set_sync_gradients(is_last)
-        return nullcontext() if is_last else self.accelerator.no_sync(model)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Nothing: it would count the parameters for every step. Overrides the Trainer's."""
@@ -200,7 +197,7 @@ class SightlineTrainer(CheckpointingTrainer):
         super().log(logs if self._watch is None else self._watch.fill(logs), start_time)
 
     def _loss_again(self, batch: Mapping[str, Any], num_tokens: Any) -> torch.Tensor:
-        inputs: Any = self._prepare_inputs(dict(batch))
+        inputs = on_device(dict(batch), self.args.device)
         with self.compute_loss_context_manager():
             return self.compute_loss(self._planned, inputs, num_items_in_batch=num_tokens)
 
@@ -296,7 +293,7 @@ class SightlineTrainer(CheckpointingTrainer):
         model.eval()
         with torch.no_grad():
             for batch in self._eval_batches(eval_dataset):
-                inputs: Any = self._prepare_inputs(batch)
+                inputs = on_device(batch, self.args.device)
                 with self.compute_loss_context_manager():
                     loss, own = model_loss(model, inputs, num_tokens=1)
                 total += torch.tensor([float(loss), own], device=total.device)

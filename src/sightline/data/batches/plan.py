@@ -74,7 +74,9 @@ class Step:
     """What the optimizer steps over.
 
     Attributes:
-        slots: Micro-batches, [slot][rank]; those of a slot are computed at the same time.
+        slots: Micro-batches, [slot][rank]; those of a slot are computed at the same time. Slots of
+            text alone come first: gradients are shared with the last slot, and where only vision
+            trains such a one has none.
         num_supervised_tokens: Tokens that the loss sees, over all ranks and slots.
     """
 
@@ -147,7 +149,7 @@ class StepPlan:
         samples = self.samples(epoch, number)
         slots = self._division.slots(samples)
         return Step(
-            slots=tuple(self._slot(slot) for slot in slots),
+            slots=tuple(sorted((self._slot(slot) for slot in slots), key=self._has_media)),
             num_supervised_tokens=int(self.sizes.num_supervised_tokens[samples].sum()),
         )
 
@@ -174,6 +176,10 @@ class StepPlan:
             )
             for samples, has_images, has_videos in zip(ranks, images, videos, strict=True)
         )
+
+    def _has_media(self, slot: Sequence[MicroBatch]) -> bool:
+        samples = [one for batch in slot for one in batch.samples]
+        return bool((self.sizes.has_images[samples] | self.sizes.has_videos[samples]).any())
 
     def __getstate__(self) -> dict[str, Any]:
         # An epoch's order follows from the rest, and is larger.

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
-from torch.nn.utils import get_total_norm
+
+from sightline.training.parallel import norms
 
 TowerParameters = Mapping[str, Sequence[nn.Parameter]]
 """The parameters of each tower that train in any stage."""
@@ -22,18 +23,12 @@ def gradient_norms(towers: TowerParameters) -> dict[str, float]:
     Args:
         towers: Parameters by tower.
     """
-    found: dict[str, torch.Tensor] = {}
+    found: dict[str, list[torch.Tensor]] = {}
     for tower, parameters in towers.items():
         training = [parameter for parameter in parameters if parameter.requires_grad]
-        if not training:
-            continue
-        gradients = [one.grad for one in training if one.grad is not None]
-        found[tower] = get_total_norm(gradients) if gradients else torch.zeros(())
-    if not found:
-        return {}
-    device = next((norm.device for norm in found.values() if norm.is_cuda), None)
-    norms = torch.stack([norm.detach().float().to(device) for norm in found.values()]).tolist()
-    return dict(zip(found, norms, strict=True))
+        if training:
+            found[tower] = [one.grad for one in training if one.grad is not None]
+    return dict(zip(found, norms(list(found.values())).tolist(), strict=True))
 
 
 def before_clipping(norms: Mapping[str, float], total: float) -> dict[str, float]:

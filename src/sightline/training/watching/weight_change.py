@@ -22,6 +22,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from sightline.model import plain_weight
+from sightline.training.parallel import is_sharded, norms, of_first, whole
 
 SAMPLED_VALUES = 16_384
 TIME_SHARE = 0.02
@@ -54,10 +55,10 @@ class _AdaptedWeight:
         is_dora = bool(layer.use_dora.get(_ADAPTER))
         if self._start is None or is_dora:
             weight = _as_matrix(layer)
-            self._start = float(torch.linalg.vector_norm(weight, dtype=torch.float32)) ** 2
+            self._start = float(norms([[weight]])) ** 2
             if is_dora:
-                magnitude = layer.lora_magnitude_vector[_ADAPTER].weight.float()
-                change = _dora_square(weight.float(), first, second, scale, magnitude)
+                magnitude = whole(layer.lora_magnitude_vector[_ADAPTER].weight).float()
+                change = _dora_square(whole(weight).float(), first, second, scale, magnitude)
                 return _Squares(change, self._start)
         product = (second.T @ second).double() * (first @ first.T).double()
         return _Squares(scale**2 * max(float(product.sum()), 0.0), self._start)
@@ -106,6 +107,7 @@ class WeightChange:
                 self._weights.append((place_of(plain), _AdaptedWeight(module)))
         self._last_end = -math.inf
         self._cost = 0.0
+        self._is_sharded = is_sharded(model)
 
     def by_tower(self, *, always: bool = False) -> dict[str, float] | None:
         """The change of each tower; None where it is too early to spend time on it again.
@@ -114,7 +116,11 @@ class WeightChange:
             always: Measure whatever it costs.
         """
         began = self._clock()
-        if not always and self._cost > TIME_SHARE * (began - self._last_end):
+        is_early = self._cost > TIME_SHARE * (began - self._last_end)
+        if self._is_sharded:
+            # All processes measure, or none: clocks are not the same.
+            is_early = of_first(is_early)
+        if is_early and not always:
             return None
         changes = self.by(lambda place: place.tower)
         self._last_end = self._clock()
@@ -143,9 +149,10 @@ def _ratio(change: float, start: float) -> float:
 def _factors(layer: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """A as (r, in) and B as (out, r), float32, of a linear layer, a convolution or an embedding."""
     if _ADAPTER in layer.lora_embedding_A:
-        return layer.lora_embedding_A[_ADAPTER].float(), layer.lora_embedding_B[_ADAPTER].float()
+        first, second = layer.lora_embedding_A[_ADAPTER], layer.lora_embedding_B[_ADAPTER]
+        return whole(first).float(), whole(second).float()
     first, second = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight
-    return first.flatten(1).float(), second.flatten(1).float()
+    return whole(first).flatten(1).float(), whole(second).flatten(1).float()
 
 
 def _as_matrix(layer: Any) -> torch.Tensor:
@@ -175,7 +182,7 @@ def _dora_square(
 @torch.no_grad()
 def _sample(parameter: nn.Parameter) -> torch.Tensor:
     """At most `SAMPLED_VALUES` values, spread evenly, (num_values,) float32 on the CPU."""
-    flat = parameter.detach().reshape(-1)
+    flat = whole(parameter).reshape(-1)
     stride = max(1, math.ceil(flat.numel() / SAMPLED_VALUES))
     # With a factor in common with the rows, a stride would see the same few columns only.
     while stride > 1 and math.gcd(stride, parameter.shape[-1]) > 1:

@@ -1,0 +1,99 @@
+"""The Trainer on several devices: what it wraps, when gradients are shared, and their norm."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from sightline.training.loss import Batch
+from sightline.training.parallel.sharding import is_sharded, never_wrapped
+from sightline.training.parallel.values import clip_gradients, norms
+from sightline.tuning import TuningPlan, named_parameters, owner_of
+
+_READS_TEXT = ("language", "embeddings", "head")
+_PIXELS = ("pixel_values", "pixel_values_videos")
+
+
+class ParallelTrainer(Trainer):
+    """See the module's docstring.
+
+    A model that `shard` was called on is taken as it is. Any other is wrapped by accelerate: in DDP
+    where there are several processes.
+
+    Args:
+        model: The planned model.
+        plan: Its plan.
+        **trainer: Arguments of `transformers.Trainer`.
+    """
+
+    def __init__(self, *, model: nn.Module, plan: TuningPlan, **trainer: Any) -> None:
+        # The Trainer makes its accelerator before it knows the model.
+        self._is_sharded = is_sharded(model)
+        towers = {module.name: module.place.tower for module in plan.modules}
+        self._text = [
+            item.parameter
+            for item in named_parameters(model)
+            if towers[owner_of(item)] in _READS_TEXT
+        ]
+        super().__init__(model=model, plan=plan, **trainer)  # pyright: ignore[reportCallIssue]
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator. Overrides the Trainer's."""
+        super().create_accelerator_and_postprocess()
+        if self._is_sharded:
+            never_wrapped(self.accelerator)
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        """Put the model on its device; slices are there. Overrides the Trainer's."""
+        if not self._is_sharded:
+            super()._move_model_to_device(model, device)
+
+    def sharing_gradients(
+        self, model: nn.Module, batch: Batch, *, is_last: bool
+    ) -> AbstractContextManager[Any]:
+        """Whether processes share gradients after a micro-batch.
+
+        DDP does once a step, with the last one: what earlier ones left is in it. Slots with
+        pictures come last in a step, so a last one that reaches nothing that trains means that no
+        other did. DDP must not wait then for gradients that never come.
+
+        FSDP2 does after each: until then every process would hold all gradients whole.
+
+        Args:
+            model: The model as the Trainer wrapped it.
+            batch: The micro-batch.
+            is_last: Whether it is the last of its step.
+        """
+        self.accelerator.gradient_state._set_sync_gradients(is_last)
+        if self._is_sharded or (is_last and self._reaches_training(batch)):
+            return nullcontext()
+        return self.accelerator.no_sync(model)
+
+    def _reaches_training(self, batch: Batch) -> bool:
+        """Whether a backward pass from its loss gets to anything that trains now.
+
+        All processes find the same: where one has pictures the others have blanks.
+        """
+        if any(key in batch for key in _PIXELS):
+            return True
+        return any(parameter.requires_grad for parameter in self._text)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Scale gradients down; their norm before. Overrides the Trainer's."""
+        if not self._is_sharded:
+            return super()._clip_grad_norm(model)
+        return clip_gradients(_gradients(model), self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Norm of all gradients. Overrides the Trainer's."""
+        if grad_norm is None and self._is_sharded:
+            return norms([_gradients(model)])[0]
+        return super()._get_grad_norm(model, grad_norm=grad_norm)
+
+
+def _gradients(model: nn.Module) -> list[torch.Tensor]:
+    return [one.grad for one in model.parameters() if one.grad is not None]

@@ -1,0 +1,188 @@
+"""One process, two with DDP and two with FSDP2 make the same update.
+
+All settings run in one launch of one process and one of two: starting takes longer than they do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("parallel_process.py")
+SECONDS = 200
+"""A launch that takes longer hangs."""
+
+IMAGE, OTHER_IMAGE, TEXT, OTHER_TEXT, VIDEO, OTHER_VIDEO, IMAGES, LAST_TEXT = range(8)
+ENGINES = ("ddp", "fsdp")
+WRAPPED = {"ddp": "DistributedDataParallel", "fsdp": "FSDPPeftModelForCausalLM"}
+# Samples of a forward pass of a device and passes in a step, for 8 samples on two processes.
+SPLITS = ((4, 1), (2, 2), (1, 4))
+VISION_ALONE = {"language": "freeze", "projector": "full", "vision": "full"}
+STAGES = [{"until": 1, "vision": "freeze"}, {"until": 2, "language": "freeze"}, {}]
+
+# [step][slot][rank] of samples.
+LAID_OUT: dict[str, Any] = {
+    "text_beside_image": [[[[TEXT], [IMAGE]]]],
+    "image_beside_video": [[[[IMAGE], [VIDEO]]]],
+    "text_beside_video": [[[[OTHER_TEXT], [OTHER_VIDEO]]]],
+    "image_and_video_beside_text": [[[[IMAGE, VIDEO], [TEXT]]]],
+    "nothing_beside_image": [[[[], [IMAGE]]]],
+    "nothing_beside_text": [[[[TEXT], []]]],
+    "pictures_before_text": [[[[IMAGE], [VIDEO]], [[TEXT], [OTHER_TEXT]]]],
+    "text_between_pictures": [
+        [[[IMAGE], [VIDEO]]],
+        [[[TEXT], [OTHER_TEXT]]],
+        [[[OTHER_IMAGE], [IMAGES]]],
+    ],
+}
+TUNED: dict[str, Any] = {
+    # Only vision trains: text reaches nothing, and DDP has nothing to wait for.
+    "vision_alone": {
+        "tuning": VISION_ALONE,
+        "steps": [
+            [[[TEXT], [OTHER_TEXT]]],
+            [[[IMAGE], [VIDEO]], [[TEXT], [OTHER_TEXT]]],
+            [[[TEXT], [OTHER_TEXT]], [[LAST_TEXT], []]],
+            [[[IMAGES], [TEXT]]],
+        ],
+        "max_steps": 4,
+        "optimizer": "adamw_torch",
+        "rate": 0.01,
+    },
+    # What AdamW would do to a tower without gradients, if they were zeros.
+    "adam_between_pictures": {
+        "steps": LAID_OUT["text_between_pictures"],
+        "max_steps": 3,
+        "optimizer": "adamw_torch",
+        "rate": 0.01,
+        "clip": 0.1,
+    },
+    "stages": {
+        "tuning": {"language": "lora", "projector": "full", "vision": "full", "stages": STAGES},
+        "steps": LAID_OUT["text_between_pictures"],
+        "max_steps": 3,
+    },
+    "checkpointed": {
+        "checkpointing": True,
+        "steps": LAID_OUT["image_and_video_beside_text"],
+    },
+    "full": {
+        "tuning": {"language": "full", "projector": "full", "vision": "full"},
+        "steps": [[[[IMAGE, TEXT], [VIDEO]], [[IMAGES], []]]],
+        "checkpointing": True,
+    },
+}
+
+
+def _all_settings() -> dict[str, dict[str, Any]]:
+    """Name of each setting, and the setting as two processes run it."""
+    found: dict[str, dict[str, Any]] = {}
+    for packed in (True, False):
+        for split in SPLITS:
+            name = f"{split[0]}x{split[1]}_{'packed' if packed else 'padded'}"
+            found[name] = {"split": split, "packed": packed, "like": "all"}
+        for name, steps in LAID_OUT.items():
+            setting = {"steps": steps, "packed": packed, "max_steps": len(steps)}
+            found[f"{name}_{'packed' if packed else 'padded'}"] = setting | {"like": name}
+    return found | {name: setting | {"like": name} for name, setting in TUNED.items()}
+
+
+SETTINGS = _all_settings()
+# Packed and padded, and all splits, are to be like one of them.
+ALONE: dict[str, dict[str, Any]] = {
+    "all": {"split": (8, 1)},
+    **{name: {"steps": steps, "max_steps": len(steps)} for name, steps in LAID_OUT.items()},
+    **TUNED,
+}
+
+
+@pytest.fixture(scope="module")
+def given(shapes_folder, tiny_folder, tmp_path_factory) -> dict[str, Any]:
+    """A model, and eight samples: pictures, text alone, videos, several pictures."""
+    lines = (shapes_folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        for key in ("image", "video"):
+            if isinstance(row.get(key), str):
+                row[key] = str(shapes_folder / row[key])
+            elif key in row:
+                row[key] = [str(shapes_folder / one) for one in row[key]]
+    texts = [
+        {"conversations": [{"from": "human", "value": ask}, {"from": "gpt", "value": answer}]}
+        for ask, answer in (("Red?", "Yes."), ("And what is blue?", "The star is."), ("No?", "No"))
+    ]
+    chosen = [rows[0], rows[1], *texts[:2], rows[3], rows[4], rows[5], texts[2]]
+    path = tmp_path_factory.mktemp("parallel") / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
+    return {"model": str(tiny_folder("qwen2_5_vl")), "data": str(path)}
+
+
+def _launch(
+    given: dict[str, Any],
+    settings: list[dict[str, Any]],
+    folder: Path,
+    *,
+    num_processes: int,
+    seconds: float = SECONDS,
+) -> list[dict[str, Any]]:
+    folder.mkdir()
+    path = folder / "settings.json"
+    path.write_text(json.dumps(given | {"settings": settings}), encoding="utf-8")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *(launcher if num_processes == 2 else []), str(SCRIPT)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, str(path), str(folder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-4000:]}"
+    return [torch.load(folder / f"{n}.pt", weights_only=True) for n in range(len(settings))]
+
+
+@pytest.fixture(scope="module")
+def alone(given, tmp_path_factory) -> dict[str, Any]:
+    """Each setting on one process."""
+    folder = tmp_path_factory.mktemp("alone") / "runs"
+    return dict(
+        zip(ALONE, _launch(given, list(ALONE.values()), folder, num_processes=1), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def together(given, tmp_path_factory) -> dict[tuple[str, str], Any]:
+    """Each setting on two processes with each engine."""
+    folder = tmp_path_factory.mktemp("together") / "runs"
+    cases = {(name, engine): SETTINGS[name] for engine in ENGINES for name in SETTINGS}
+    settings = [setting | {"engine": engine} for (_, engine), setting in cases.items()]
+    return dict(zip(cases, _launch(given, settings, folder, num_processes=2), strict=True))
+
+
+def _gap(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference of two updates over that of the second."""
+    assert first.keys() == second.keys()
+    gap = sum(float((first[name] - second[name]).norm()) ** 2 for name in first) ** 0.5
+    return gap / sum(float(second[name].norm()) ** 2 for name in second) ** 0.5
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_processes_are_as_one(name: str, engine: str, alone, together) -> None:
+    one, two = alone[SETTINGS[name]["like"]], together[name, engine]
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    assert two["norms"] == pytest.approx(one["norms"], rel=1e-5)
+    assert _gap(two["change"], one["change"]) < 1e-5
+    # What no process reached has no gradient: with zeros AdamW would move it by its momentum.
+    assert two["have"] == one["have"]
+    if one["eval_loss"] is not None:
+        assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-5)
