@@ -14,6 +14,7 @@ from sightline.model.checkpoint import (
     open_architecture,
     open_checkpoint,
 )
+from sightline.model.compiled import compile_blocks
 from sightline.model.export import merge, preparation_record, save_adapter, save_merged
 from sightline.model.fingerprint import differing, fingerprint, fingerprints
 from sightline.model.load import (
@@ -49,6 +50,7 @@ __all__ = [
     "base_record",
     "base_weights",
     "choose_dtype",
+    "compile_blocks",
     "differing",
     "fingerprint",
     "fingerprints",

@@ -62,6 +62,21 @@ class TrainingData:
         return replace(self, steps=StepPlan(self.steps.sizes, shared))
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on a device. Nothing waits: what is pinned is fetched while the device computes.
+
+    Pixels travel as the bytes that they are, and become numbers there.
+
+    Args:
+        batch: A batch of the collator.
+        device: Where to.
+    """
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }
+
+
 def shape_of(training: TrainingConfig, *, packed: bool, num_ranks: int) -> StepShape:
     """What a step of a run is.
 
