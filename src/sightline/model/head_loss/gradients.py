@@ -42,23 +42,25 @@ class _Joined(torch.autograd.Function):
     def forward(
         ctx: Any, loss: torch.Tensor, gradients: list[torch.Tensor], *of: torch.Tensor
     ) -> torch.Tensor:
-        ctx.gradients = gradients
+        # Where autograd keeps what it keeps: whoever measures or moves that sees them.
+        ctx.save_for_backward(*gradients)
         ctx.dtypes = [one.dtype for one in of]
+        ctx.is_used = False
         return loss.to(torch.float32, copy=True)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *scales: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        gradients, ctx.gradients = ctx.gradients, None
-        if gradients is None:
+        if ctx.is_used:
             raise RuntimeError(
                 "the loss of the head goes backward a second time, but the first time has used up "
                 "its gradients, which were computed together with it.\nCompute the loss again."
             )
+        ctx.is_used = True
         [scale] = scales
-        # Nothing here holds on to them: a weight without a gradient takes its own as it is.
+        # A weight that has no gradient yet takes this one as it is, without a copy.
         scaled = [
             gradient.mul_(scale).to(dtype)
-            for gradient, dtype in zip(gradients, ctx.dtypes, strict=True)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return None, None, *scaled

@@ -57,8 +57,8 @@ def head_loss(
         head: The output head, plain or with anything that PEFT made of it.
         hidden: (num_tokens, hidden_size) any float dtype. What the head predicts from.
         targets: (num_tokens,) int64. What it should predict; all count.
-        kind: ``torch``: torch's own operation. ``chunked``: ours. ``liger``: liger-kernel's.
-            ``auto``: torch's where it computes in float32, ours everywhere else.
+        kind: ``chunked``: ours, which is what ``auto`` takes. ``torch``: torch's own operation,
+            in float32 alone. ``liger``: liger-kernel's, on a GPU.
 
     Returns:
         () float32.
@@ -85,36 +85,37 @@ def head_loss(
 def _of_linear(
     head: nn.Linear, hidden: torch.Tensor, *, targets: torch.Tensor, kind: HeadLoss
 ) -> torch.Tensor:
-    weight, bias = head.weight, head.bias
-    if hidden.is_meta or len(hidden) == 0:
-        # An estimate has to see the logits, which stay inside the operations of others.
-        return linear_loss(hidden, weight, bias, targets)
+    # An estimate has no device, and has to see the logits; without tokens, only ours has an answer.
+    if hidden.is_meta or len(hidden) == 0 or kind in ("auto", "chunked"):
+        return linear_loss(hidden, head.weight, head.bias, targets)
     if kind == "liger":
-        return liger_loss(hidden, weight, bias, targets)
-    if kind == "torch" or (kind == "auto" and _HAS_OPERATION):
-        with torch.no_grad():
-            dtype = nn.functional.linear(hidden[:0], weight[:0]).dtype
-        # In less, torch 2.15 rounds the loss and the sums of the weight's gradient to the dtype of
-        # the input, and on a CPU computes in float32 after all: 1.6 to 10 times our time. Can go
-        # when tests/parity/test_head_loss_torch.py says that the loss is float32.
-        if dtype.itemsize >= 4:
-            return _by_torch(hidden, weight, bias, targets)
-        if kind == "torch":
-            name = str(dtype).removeprefix("torch.")
-            raise ConfigError(
-                f"training.head_loss is torch, whose operation rounds the loss to {name} where it "
-                f"computes in {name}.\nSet training.precision: fp32, {INSTEAD}"
-            )
-    return linear_loss(hidden, weight, bias, targets)
+        return liger_loss(hidden, head.weight, head.bias, targets)
+    return _torch_loss(hidden, head.weight, head.bias, targets)
 
 
-def _by_torch(
+def _torch_loss(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
 ) -> torch.Tensor:
+    """By torch's own operation, in float32.
+
+    It is not what ``auto`` takes. In float32 it needs as much memory and 2 to 3 % more time on a
+    CPU (benchmarks/head_loss.py), and on a GPU it adds to the weight's gradient in no fixed order.
+    In bfloat16 torch 2.15 rounds the loss, and the weight's gradient after every chunk, to the
+    dtype of the input; on a CPU it computes in float32 after all. Autocast does not know it.
+    tests/parity/test_head_loss_torch.py fails when it returns the loss in float32.
+    """
     refuse_unusable("torch", hidden.device)
+    with torch.no_grad():
+        dtype = nn.functional.linear(hidden[:0], weight[:0]).dtype
+    if dtype.itemsize < 4:
+        name = str(dtype).removeprefix("torch.")
+        raise ConfigError(
+            f"training.head_loss is torch, whose operation would round the loss to {name}, the "
+            f"dtype in which this run computes.\nSet training.precision: fp32, {INSTEAD}"
+        )
     # Its own choice, from the ratio of the sides, is 2 tokens a chunk where 300 of 151,936 classes
     # are supervised: the weight would be read, and its gradient written, 150 times.
-    length = chunk_length(len(hidden), weight.shape[0], weight.shape[1], weight.dtype.itemsize)
+    length = chunk_length(len(hidden), weight.shape[0], weight.shape[1], dtype.itemsize)
     return nn.functional.linear_cross_entropy(
         hidden,
         weight,
@@ -129,7 +130,7 @@ def _of_module(
     head: nn.Module, forward: Any, hidden: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
     if has_parts_elsewhere(head):
-        # ZeRO-3 has the weights of what is inside gathered by all ranks together, at every call;
-        # ranks have different numbers of chunks.
+        # ZeRO-3 has all ranks together gather the weights of what is inside, at every call; ranks
+        # have different numbers of chunks.
         return whole_loss(forward, hidden, targets).float()
     return module_loss(forward, hidden, targets)
