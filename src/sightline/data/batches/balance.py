@@ -123,7 +123,7 @@ def filled(
     shares = balanced(sizes, num_bins, most=most)
     if shares:
         even_out(shares, array, target=capacity, most=most)
-        if is_within(shares, sizes, capacity):
+        if _is_within(shares, sizes, capacity):
             return shares
     shares = _best_fit(sizes, num_bins, capacity, most)
     # Moving one to an empty share leaves the others smaller, so none has to be empty.
@@ -135,7 +135,7 @@ def filled(
     return shares
 
 
-def is_within(shares: Sequence[Sequence[int]], sizes: Sequence[int], capacity: int) -> bool:
+def _is_within(shares: Sequence[Sequence[int]], sizes: Sequence[int], capacity: int) -> bool:
     """Whether no share of several sizes is over a capacity."""
     return all(len(share) == 1 or sum(sizes[one] for one in share) <= capacity for share in shares)
 
@@ -183,11 +183,13 @@ def even_out(
         [[2, 1], [0, 3]]
     """
     loads = [int(sizes[share].sum()) for share in shares]
-    # Each exchange lowers the largest share; the bound is for time alone.
+    open_shares = set(range(len(shares)))
+    # Each exchange makes the larger of two shares smaller; the bound is for time alone.
     for _ in range(_EXCHANGES_A_SHARE * len(shares)):
-        largest = max(range(len(shares)), key=loads.__getitem__)
-        if loads[largest] <= target:
+        over = [share for share in open_shares if loads[share] > target]
+        if not over:
             return
+        largest = max(over, key=loads.__getitem__)
         for other in sorted(range(len(shares)), key=loads.__getitem__):
             moved = _exchange(
                 shares[largest], shares[other], sizes, loads[largest] - loads[other], most
@@ -197,7 +199,8 @@ def even_out(
                 loads[other] += moved
                 break
         else:
-            return
+            # Nothing helps this one, such as a share of one size; others may be over, too.
+            open_shares.remove(largest)
 
 
 def _exchange(

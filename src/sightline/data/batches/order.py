@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sightline.data.batches.balance import balanced, even_out, filled, is_within, least_bins
+from sightline.data.batches.balance import balanced, even_out, least_bins
 
 # Steps whose samples are exchanged until all have the same number of tokens: enough of them to
 # balance long samples against short ones, few enough that a step stays a random draw.
@@ -19,7 +19,7 @@ _STEPS_A_WINDOW = 32
 # Shares of a step that may be meant to be filled; the more samples make one, the fuller it gets.
 _FILLS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.84, 0.88, 0.91, 0.94, 0.96, 0.98, 0.99)
 # Share of the steps that may hold more than their size, and steps on which that is tried.
-_OVER = 0.01
+_OVER = 0.005
 _NUM_TRIED = 12 * _STEPS_A_WINDOW
 # A step this much over the mean of its window is even enough.
 _EVEN = 1.001
@@ -77,16 +77,16 @@ class TokensAStep:
     """
 
     def __init__(self, num_tokens: np.ndarray, tokens_per_step: int) -> None:
+        # A sample that is longer than a step is a step, as one that fills it.
         self._num_tokens = num_tokens
-        self._tokens_per_step = tokens_per_step
-        self.num_steps = _num_steps(num_tokens, tokens_per_step)
+        if num_tokens.max() > tokens_per_step:
+            self._num_tokens = np.minimum(num_tokens, tokens_per_step)
+        self.num_steps = _num_steps(self._num_tokens, tokens_per_step)
 
     def order(self, seed: int, epoch: int) -> EpochOrder:
         """The steps of an epoch."""
         shuffled = _shuffled(len(self._num_tokens), seed, epoch)
-        return _Windows(
-            seed, epoch, shuffled, self._num_tokens, self.num_steps, self._tokens_per_step
-        )
+        return _Windows(seed, epoch, shuffled, self._num_tokens, self.num_steps)
 
 
 class _Windows:
@@ -97,13 +97,11 @@ class _Windows:
         shuffled: np.ndarray,
         num_tokens: np.ndarray,
         num_steps: int,
-        tokens_per_step: int,
     ) -> None:
         self.epoch = epoch
         self._seed = seed
         self._shuffled = shuffled
         self._num_tokens = num_tokens
-        self._tokens_per_step = tokens_per_step
         num_windows = max(1, round(num_steps / _STEPS_A_WINDOW))
         # The first step of every window, and one behind the last.
         self._steps = np.arange(num_windows + 1) * num_steps // num_windows
@@ -117,7 +115,6 @@ class _Windows:
         # A sample belongs to the window in which its middle lies.
         middles = ends - self._num_tokens[self._shuffled] / 2
         bounds = np.searchsorted(middles, ends[-1] * (self._steps / num_steps))
-        bounds[-1] = num_samples
         # Every window has at least a sample for each of its steps.
         bounds = np.maximum.accumulate(bounds - self._steps) + self._steps
         left = num_samples - (num_steps - self._steps)
@@ -134,12 +131,8 @@ class _Windows:
         samples = self._shuffled[self._bounds[window] : self._bounds[window + 1]]
         num_steps = int(self._steps[window + 1] - self._steps[window])
         tokens = self._num_tokens[samples]
-        lengths = tokens.tolist()
-        steps = balanced(lengths, num_steps)
+        steps = balanced(tokens.tolist(), num_steps)
         even_out(steps, tokens, target=_EVEN * int(tokens.sum()) / num_steps)
-        if not is_within(steps, lengths, self._tokens_per_step):
-            # Long samples leave no steps that are even: rather uneven than over their size.
-            steps = filled(lengths, num_steps, self._tokens_per_step) or steps
         made = [samples[np.array(step, dtype=np.int64)] for step in steps]
         chance = np.random.default_rng([self._seed, self.epoch, window])
         return [made[step] for step in chance.permutation(num_steps)]
@@ -147,8 +140,7 @@ class _Windows:
 
 def _num_steps(num_tokens: np.ndarray, tokens_per_step: int) -> int:
     """Steps of an epoch: the fewest of which nearly none holds more than its size."""
-    mean = float(np.minimum(num_tokens, tokens_per_step).mean())
-    num_tried = int(_NUM_TRIED * tokens_per_step / mean) + 1
+    num_tried = int(_NUM_TRIED * tokens_per_step / num_tokens.mean()) + 1
     tried = num_tokens[_shuffled(len(num_tokens), 0, 0)[:num_tried]]
     # The fuller they are to be, the more of them are over.
     enough = bisect_right(
@@ -159,12 +151,11 @@ def _num_steps(num_tokens: np.ndarray, tokens_per_step: int) -> int:
 
 
 def _share_over(num_tokens: np.ndarray, tokens_per_step: int, fill: float) -> float:
-    """Share of steps that hold more than their size, those of one sample not counted."""
+    """Share of steps that hold more than their size."""
     num_steps = least_bins(num_tokens, tokens_per_step, fill=fill)
-    order = _Windows(0, 0, np.arange(len(num_tokens)), num_tokens, num_steps, tokens_per_step)
+    order = _Windows(0, 0, np.arange(len(num_tokens)), num_tokens, num_steps)
     steps = [order.step(number) for number in range(num_steps)]
-    over = [len(step) > 1 and num_tokens[step].sum() > tokens_per_step for step in steps]
-    return sum(over) / num_steps
+    return float(np.mean([num_tokens[step].sum() > tokens_per_step for step in steps]))
 
 
 def _shuffled(num_samples: int, seed: int, epoch: int) -> np.ndarray:
