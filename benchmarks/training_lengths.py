@@ -23,9 +23,8 @@ NUM_ROWS = 64
 BATCH = 8
 SUPERVISED = 0.3
 WORDS = ("red", "green", "blue", "yellow", "circle", "square", "triangle", "star", "ring", "heart")
-# A picture of 28 x 56 pixels is 2 tokens; the processor makes it 56 x 112, 8 tokens.
-PICTURE = (112, 112)
-PICTURE_TOKENS = 16
+SIDE = 112
+NUM_DRAWN = 16
 
 
 def lengths(work: Path, model: Path, lf: str | None) -> Outcome:
@@ -42,12 +41,11 @@ def lengths(work: Path, model: Path, lf: str | None) -> Outcome:
     ]
     if lf:
         contenders.append(_as_it_comes(llamafactory(lf)))
-    told = told_lengths(data, model)
-    print(f"\nlengths: {NUM_ROWS} rows, {told}", flush=True)
+    total, answers = count_tokens(data, model)
+    print(f"\nlengths: {NUM_ROWS} rows, {told_lengths(total)}", flush=True)
     print("                        training  tokens/s  supervised/s  packed is    peak   mean")
     print("                               s                                x its      GB   loss")
     found = {one.name: turn(one, job) for one in contenders}
-    total, answers = count_tokens(data, model)
     best = min(found[one.name][0].seconds for one in contenders[1:3])
     for name, (trained, command) in found.items():
         print(
@@ -80,32 +78,37 @@ def _as_it_comes(tool: Contender) -> Contender:
     return replace(tool, name=f"{tool.name} as it is", command=command)
 
 
-def make_rows(folder: Path, model: Path) -> Path:
+def make_rows(
+    folder: Path, model: Path, *, count: int = NUM_ROWS, scale: float = SCALE, side: int = SIDE
+) -> Path:
     """Rows whose lengths in tokens are lognormal, with one to four pictures.
 
     Args:
         folder: Where they are made.
         model: The checkpoint whose tokenizer counts.
+        count: Rows.
+        scale: Lengths are those of the wild, divided by it.
+        side: Height and width of the pictures, pixels.
     """
     if folder.is_dir():
         return folder
-    draw_pictures(folder, 16, *PICTURE)
+    draw_pictures(folder, NUM_DRAWN, side, side)
     chosen = random.Random(0)
     per_word = _tokens(model, " ".join(WORDS)) / len(WORDS)
     rows = []
-    for _ in range(NUM_ROWS):
+    for _ in range(count):
         pictures = chosen.randint(1, 4)
-        wanted = min(chosen.lognormvariate(6.75, 0.6), 4140) / SCALE - PICTURE_TOKENS * pictures
+        wanted = min(chosen.lognormvariate(6.75, 0.6), 4140) / scale - (side // 28) ** 2 * pictures
         words = max(int(wanted / per_word), 8)
         said = max(int(words * SUPERVISED), 4)
-        texts = [" ".join(chosen.choices(WORDS, k=count)) for count in (words - said, said)]
+        texts = [" ".join(chosen.choices(WORDS, k=many)) for many in (words - said, said)]
         rows.append(
             {
                 "messages": [
                     {"role": "user", "content": "<image>" * pictures + texts[0]},
                     {"role": "assistant", "content": texts[1]},
                 ],
-                "images": [f"images/{chosen.randrange(16):05}.png" for _ in range(pictures)],
+                "images": [f"images/{chosen.randrange(NUM_DRAWN):05}.png" for _ in range(pictures)],
             }
         )
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
@@ -113,25 +116,25 @@ def make_rows(folder: Path, model: Path) -> Path:
     return folder
 
 
-def count_tokens(data: Path, model: Path) -> tuple[list[int], int]:
+def count_tokens(data: Path, model: Path, side: int = SIDE) -> tuple[list[int], int]:
     """Tokens of every row, and answers' tokens of all; without the template's few."""
     totals, answers = [], 0
     for line in (data / "train.jsonl").read_text().splitlines():
         row = json.loads(line)
-        asked, said = (_tokens(model, turn["content"]) for turn in row["messages"])
-        pictures = len(row["images"])
-        marks = pictures * _tokens(model, "<image>")
-        totals.append(asked - marks + said + PICTURE_TOKENS * pictures)
-        answers += said
+        asked, said = (turn["content"].replace("<image>", "") for turn in row["messages"])
+        answered = _tokens(model, said)
+        pictures = len(row["images"]) * (side // 28) ** 2
+        totals.append(_tokens(model, asked) + answered + pictures)
+        answers += answered
     return totals, answers
 
 
-def told_lengths(data: Path, model: Path) -> str:
+def told_lengths(totals: list[int]) -> str:
     """The lengths in words."""
-    totals = sorted(count_tokens(data, model)[0])
-    high = totals[int(0.95 * len(totals))]
-    middle = statistics.median(totals)
-    return f"median {middle:.0f}, 95 % under {high}, longest {totals[-1]} tokens"
+    ordered = sorted(totals)
+    high = ordered[int(0.95 * len(ordered))]
+    middle = statistics.median(ordered)
+    return f"median {middle:.0f}, 95 % under {high}, longest {ordered[-1]} tokens"
 
 
 _counters: dict[Path, Any] = {}

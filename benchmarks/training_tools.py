@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,14 +27,17 @@ from training_work import Job
 
 HERE = Path(__file__).parent
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
+OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "CUDA_VISIBLE_DEVICES": "",
     # ms-swift asks another hub otherwise.
     "USE_HF": "1",
+}
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    **OFFLINE,
 }
 LIMIT = 3600.0
 
@@ -88,14 +91,20 @@ class Contender:
 
 
 def run_command(
-    command: Sequence[str], folder: Path, inside: Path | None = None, limit: float = LIMIT
+    command: Sequence[str],
+    folder: Path,
+    *,
+    inside: Path | None = None,
+    environment: Mapping[str, str] = ONE_THREAD,
+    limit: float = LIMIT,
 ) -> Command:
-    """Run a command to its end, in one thread a process.
+    """Run a command to its end.
 
     Args:
         command: The command.
         folder: What it says is written here.
         inside: Its working directory; None for ``folder``.
+        environment: What is set for it beside what is set here.
         limit: It is ended after so many seconds.
 
     Raises:
@@ -110,7 +119,7 @@ def run_command(
             stdout=stdout,
             stderr=stderr,
             cwd=inside or folder,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, **environment},
             start_new_session=True,
         )
         timer = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
@@ -131,7 +140,7 @@ def turn(contender: Contender, job: Job) -> tuple[Trained, Command]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     # ms-swift looks for pictures in the working directory.
-    ran = run_command(contender.command(job, folder), folder, job.data)
+    ran = run_command(contender.command(job, folder), folder, inside=job.data)
     trained = contender.read(folder, ran.output)
     shutil.rmtree(folder)
     return trained, ran

@@ -31,21 +31,27 @@ class ModelSize:
     Attributes:
         hidden: Width of the language model.
         layers: Its layers.
-        heads: Its attention heads; half as many for keys and values.
+        heads: Its attention heads.
+        key_value_heads: Those of keys and values.
         intermediate: Width of its MLP.
         vision_hidden: Width of the vision tower.
-        depth: Its blocks; the last attends everywhere, the others in windows.
+        vision_intermediate: Width of its MLP.
+        depth: Its blocks.
         vision_heads: Its attention heads.
+        full_blocks: Blocks that attend everywhere; the others attend in windows.
         tied: Whether head and token embedding are one weight.
     """
 
     hidden: int
     layers: int
     heads: int
+    key_value_heads: int
     intermediate: int
     vision_hidden: int
+    vision_intermediate: int
     depth: int
     vision_heads: int
+    full_blocks: tuple[int, ...]
     tied: bool
 
 
@@ -55,10 +61,13 @@ SIZES = {
         hidden=64,
         layers=3,
         heads=4,
+        key_value_heads=2,
         intermediate=128,
         vision_hidden=64,
+        vision_intermediate=128,
         depth=2,
         vision_heads=4,
+        full_blocks=(1,),
         tied=False,
     ),
     # 107 million weights.
@@ -66,10 +75,13 @@ SIZES = {
         hidden=512,
         layers=8,
         heads=8,
+        key_value_heads=4,
         intermediate=1376,
         vision_hidden=320,
+        vision_intermediate=640,
         depth=4,
         vision_heads=5,
+        full_blocks=(3,),
         tied=True,
     ),
 }
@@ -223,7 +235,7 @@ def resize(folder: Path, size: ModelSize) -> None:
         "hidden_size": size.hidden,
         "num_hidden_layers": size.layers,
         "num_attention_heads": size.heads,
-        "num_key_value_heads": size.heads // 2,
+        "num_key_value_heads": size.key_value_heads,
         "intermediate_size": size.intermediate,
         "layer_types": ["full_attention"] * size.layers,
         "tie_word_embeddings": size.tied,
@@ -232,11 +244,11 @@ def resize(folder: Path, size: ModelSize) -> None:
     text["rope_parameters"]["mrope_section"] = [time, *[(head // 2 - time) // 2] * 2]
     vision |= {
         "hidden_size": size.vision_hidden,
-        "intermediate_size": 2 * size.vision_hidden,
+        "intermediate_size": size.vision_intermediate,
         "depth": size.depth,
         "num_heads": size.vision_heads,
         "out_hidden_size": size.hidden,
-        "fullatt_block_indexes": [size.depth - 1],
+        "fullatt_block_indexes": list(size.full_blocks),
         "initializer_range": 0.02,
     }
     config |= {"tie_word_embeddings": size.tied, "initializer_range": 0.02}

@@ -1,8 +1,8 @@
 """The same training by TRL's SFTTrainer. Runs in an environment of TRL.
 
-``python train_trl.py SETTINGS OUTPUT``: SETTINGS is JSON, `Job.record` of training_work.py. Rows are
-given as prompt and completion, so that answers alone have labels. Prints the trainer's own seconds,
-mean loss and trained numbers as JSON, as the last line.
+``python train_trl.py SETTINGS OUTPUT``: SETTINGS is JSON, `Job.record` of training_work.py. Rows
+are given as prompt and completion, so that answers alone have labels. Prints the trainer's own
+seconds, mean loss and trained numbers as JSON, as the last line.
 """
 
 from __future__ import annotations
