@@ -8,12 +8,11 @@ import torch
 from transformers import set_seed
 
 from sightline.config import RunConfig
-from sightline.model import follow_engine
 from sightline.training.checkpointing import checkpoint_activations
+from sightline.training.loading import plan_model
 from sightline.training.observer import Observer
 from sightline.training.proof import GradientProof, proof_samples, prove_gradients
 from sightline.training.ready import get_ready
-from sightline.tuning import apply_plan, refuse_unlike_plan
 
 
 def prove_plan(config: RunConfig, observer: Observer) -> GradientProof:
@@ -31,9 +30,8 @@ def prove_plan(config: RunConfig, observer: Observer) -> GradientProof:
     observer.stage("one batch forward and back")
     set_seed(config.training.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    family, rule = ready.checkpoint.family, ready.checkpoint.position_rule
-    model: Any = apply_plan(follow_engine(ready.model, rule, check_given=False), ready.plan)
-    refuse_unlike_plan(model, ready.plan, family)
+    family = ready.checkpoint.family
+    model: Any = plan_model(ready.model, ready.checkpoint, ready.plan, config.training)
     if config.training.gradient_checkpointing:
         checkpoint_activations(model)
     model = model.to(device).train()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -75,6 +76,7 @@ class ProofWatch(TrainerCallback):
     def watch(self, trainer: SightlineTrainer) -> None:
         """The trainer whose run this is; it is made after its callbacks."""
         self._trainer = trainer
+        trainer.before_wrapping.append(self.prove)
 
     @property
     def num_watched(self) -> int:
@@ -86,9 +88,15 @@ class ProofWatch(TrainerCallback):
         """Names of those that no step reached."""
         return sorted(self._begun() & set(self._waiting))
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def prove(self) -> None:
+        """Prove the plan before the first step, everything that trains in any stage being on.
+
+        DDP must not be around the model yet: it would take what the proof's backward pass reached
+        for what the first step did.
+
+        Raises:
+            PlanError: What trains is not what the plan says.
+        """
         trainer = self._ready()
         self._refuse_outside_optimizer()
         model = trainer.planned
@@ -101,11 +109,11 @@ class ProofWatch(TrainerCallback):
             self._family,
             self._samples,
             batches,
-            trainer.compute_loss_context_manager(),
+            # The Trainer's own is in the model's forward only once it is wrapped.
+            torch.autocast(trainer.args.device.type, torch.bfloat16, enabled=trainer.args.bf16),
         )
-        trainer.enter_stage()
         self.record["before"] = proof.record()
-        self._write(state)
+        self._write(trainer.state)
         if not proof.holds:
             raise PlanError(proof.message())
 

@@ -17,20 +17,19 @@ from sightline.errors import PlanError
 from sightline.model import (
     Checkpoint,
     QuantizedWeights,
-    attend_by_segments,
     choose_dtype,
-    load_weights,
     open_checkpoint,
     refuse_unquantizable,
     resolve_model,
     skeleton,
-    take_raw_pixels,
     tiny_folder,
     unpackable,
 )
 from sightline.preparation import PlannedData, PreparedData, prepare_data
 from sightline.preparation.costs import cost_rates
+from sightline.training.loading import load_model
 from sightline.training.observer import Observer
+from sightline.training.parallel.engine import refuse_unable_engine
 from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
 from sightline.training.processes import num_processes, one_after_the_first
 from sightline.training.stages import num_steps_of, refuse_empty_stages
@@ -120,6 +119,7 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
     plan = resolve_plan(architecture, checkpoint.family, config.tuning, config.training)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     quantized = _quantized(architecture, plan, device)
+    refuse_unable_engine(config.training, is_quantized=quantized is not None)
     observer.stage("reading the data")
     with one_after_the_first():
         data = prepare_data(config, checkpoint, observer.samples_read)
@@ -130,12 +130,11 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
     refuse_empty_stages(plan.stages, num_steps)
     observer.stage("loading the weights")
     dtype = choose_dtype(config.training.precision, device)
-    model = load_weights(checkpoint.source, dtype=dtype, quantized=quantized, device=device)
-    attend_by_segments(model, checkpoint.family)
     pixels, probe = make_pixels(config.data, checkpoint), None
+    model = load_model(
+        checkpoint, dtype=dtype, takes_raw=pixels.takes_raw, quantized=quantized, device=device
+    )
     if pixels.takes_raw:
-        assert checkpoint.recipes is not None
-        take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
         probe = compare_preparations(data.train.samples, pixels, checkpoint, model)
     return ReadyRun(
         config=config,

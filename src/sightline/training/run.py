@@ -12,7 +12,7 @@ from transformers import PrinterCallback, TrainingArguments, set_seed
 
 from sightline.config import RunConfig, dump_config
 from sightline.data.batches import figures_of
-from sightline.model import follow_engine, is_tiny, return_losses
+from sightline.model import is_tiny
 from sightline.preparation import data_record
 from sightline.records import (
     RunDirectory,
@@ -23,9 +23,12 @@ from sightline.records import (
 from sightline.training.arguments import training_arguments
 from sightline.training.checkpoints import Origin, go_on_from, refuse_changed_keys
 from sightline.training.exporting import Export, frozen_weights
+from sightline.training.loading import load_model, plan_model
 from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
 from sightline.training.packing import PackingWatch
+from sightline.training.parallel import is_sharded, roomy_device, shard, take_values
+from sightline.training.parallel.engine import shares_weights
 from sightline.training.processes import (
     is_first,
     join_processes,
@@ -40,10 +43,8 @@ from sightline.training.trainer import SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
 from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
 from sightline.tuning import (
-    apply_plan,
     plan_record,
     plan_rows,
-    refuse_unlike_plan,
 )
 
 
@@ -115,10 +116,10 @@ class _Run:
         found = go_on_from(self._run, origin, self._observer.note) if resume else None
         self._write_inputs(goes_on=found is not None)
         frozen = frozen_weights(plain, plan, merged=self._config.export.merged)
-        follow_engine(plain, self._checkpoint.position_rule, check_given=False)
-        model = apply_plan(return_losses(plain, kind=self._config.training.head_loss), plan)
-        refuse_unlike_plan(model, plan, family)
+        model = plan_model(plain, self._checkpoint, plan, self._config.training)
         totals = self._write_plan(model)
+        if shares_weights(self._config.training):
+            shard(model, family, dtype=self._ready.dtype)
         change = watch_weights(model, plan, family)
         watch = self._watch(model, change, totals)
         self._proof = ProofWatch(
@@ -136,9 +137,10 @@ class _Run:
             trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
+        trained = self._whole(model)
         with one_after_the_first():
             if is_first():
-                self._export(model, frozen)
+                self._export(trained, frozen)
                 self._run.write_state(
                     state="trained", finished=True, seconds=round(seconds, 2), steps=steps
                 )
@@ -254,6 +256,26 @@ class _Run:
         alone, _ = self._ready.padding_collators()
         packed, data = self._ready.collator(), self._ready.train
         return [PackingWatch(self._run, data, packed=packed, alone=alone)]
+
+    def _whole(self, model: Any) -> Any:
+        """The trained model in the process that exports, whole where processes share it.
+
+        All processes have to ask. Where it is shared, the base is loaded once more, and every
+        weight filled with what was trained, frozen ones too: what is exported is what trained.
+        """
+        if not is_sharded(model):
+            return model
+        again = None
+        if is_first():
+            self._observer.stage("gathering the weights")
+            plain = load_model(
+                self._checkpoint,
+                dtype=self._ready.dtype,
+                takes_raw=self._ready.pixels.takes_raw,
+            )
+            again = plan_model(plain, self._checkpoint, self._plan, self._config.training)
+        take_values(again, model)
+        return again.to(roomy_device(again)) if again is not None else None
 
     def _export(self, model: Any, frozen: dict[str, str]) -> None:
         export = Export(

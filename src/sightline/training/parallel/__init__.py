@@ -3,6 +3,7 @@
 from sightline.training.parallel.sharding import (
     is_sharded,
     never_wrapped,
+    roomy_device,
     shard,
     take_values,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "norms",
     "of_first",
     "over_slices",
+    "roomy_device",
     "shard",
     "take_values",
     "whole",

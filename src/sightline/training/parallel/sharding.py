@@ -19,6 +19,9 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from sightline.families import MappedFamily
 from sightline.training.parallel.values import whole
 
+_ROOM = 1.3
+"""Memory that a model takes to generate a few answers, as a multiple of its weights."""
+
 
 def shard(model: nn.Module, family: MappedFamily, *, dtype: torch.dtype) -> nn.Module:
     """Leave a slice of every weight in each process: of each block, then of all the rest.
@@ -84,6 +87,19 @@ def take_values(target: nn.Module | None, source: nn.Module) -> None:
         value = whole(parameter)
         if into is not None:
             into[name].copy_(value)
+
+
+def roomy_device(model: nn.Module) -> torch.device:
+    """Where a whole model can be called: the GPU where it fits beside what is there, or the CPU.
+
+    Args:
+        model: The whole model, on the CPU.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    num_bytes = sum(one.numel() * one.element_size() for one in model.parameters())
+    free, _ = torch.cuda.mem_get_info()
+    return torch.device("cuda" if free > _ROOM * num_bytes else "cpu")
 
 
 def _blocks(model: nn.Module, family: MappedFamily) -> Iterator[nn.Module]:

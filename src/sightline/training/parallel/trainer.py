@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -28,6 +29,10 @@ class ParallelTrainer(Trainer):
         model: The planned model.
         plan: Its plan.
         **trainer: Arguments of `transformers.Trainer`.
+
+    Attributes:
+        before_wrapping: Called before training, when the optimizer is there and nothing is around
+            the model yet.
     """
 
     def __init__(self, *, model: nn.Module, plan: TuningPlan, **trainer: Any) -> None:
@@ -39,6 +44,7 @@ class ParallelTrainer(Trainer):
             for item in named_parameters(model)
             if towers[owner_of(item)] in _READS_TEXT
         ]
+        self.before_wrapping: list[Callable[[], None]] = []
         super().__init__(model=model, plan=plan, **trainer)  # pyright: ignore[reportCallIssue]
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -46,6 +52,13 @@ class ParallelTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         if self._is_sharded:
             never_wrapped(self.accelerator)
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        """Called once the optimizer is there, before DDP or DeepSpeed take the model."""
+        if training:
+            for call in self.before_wrapping:
+                call()
+        return super()._wrap_model(model, training, dataloader)
 
     def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
         """Put the model on its device; slices are there. Overrides the Trainer's."""
