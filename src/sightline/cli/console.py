@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 
-from sightline.errors import SightlineError
+from sightline.errors import Interrupted, SightlineError
+from sightline.launching import errors_told, is_ours, rank_of
 
 EXIT_NOT_PROVEN = 1
 EXIT_BAD_INPUT = 2
@@ -26,15 +29,51 @@ def make_console(*, stderr: bool = False) -> Console:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn an error of the user's into one message and exit code 2, without a traceback."""
+    """Turn an error of the user's into one message and an exit code, without a traceback.
+
+    SIGTERM ends a command as Ctrl-C does: what is half-written is taken away.
+    """
+    try:
+        with _sigterm_raised(), errors_told():
+            yield
+    except SightlineError as error:
+        _say(str(error))
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt as error:
+        _say("stopped.")
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        raise SystemExit(128 + signum) from None
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Raise `Interrupted` where SIGTERM would end the process without cleaning up."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    own = os.getpid()
+
+    def interrupt(signum: int, frame: object) -> None:
+        if os.getpid() == own:
+            raise Interrupted(signum)
+        # A child that was forked off.
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except SightlineError as error:
-        print(f"sightline: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT) from None
-    except KeyboardInterrupt:
-        print("sightline: stopped.", file=sys.stderr)
-        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _say(text: str) -> None:
+    """Print a message; under our launcher it is the launcher that does."""
+    if not is_ours(os.environ):
+        rank = f"rank {os.environ['RANK']}: " if rank_of(os.environ) else ""
+        print(f"sightline: {rank}{text}", file=sys.stderr)
 
 
 def quiet_libraries() -> None:

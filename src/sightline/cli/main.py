@@ -24,6 +24,14 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.epochs=1."),
 ]
 
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes on this machine, each with its own GPU or cores.")
+]
+MaxRestarts = Annotated[
+    int,
+    typer.Option(min=0, help="Start again so often after a crash, from the newest checkpoint."),
+]
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -50,11 +58,22 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a finished run in the same place.")
     ] = False,
+    processes: Processes = 1,
+    max_restarts: MaxRestarts = 0,
 ) -> None:
     """Fine-tune, export, verify in a fresh process, and write the report."""
     from sightline.cli.train import train_command
 
-    raise SystemExit(train_command(config, overrides or [], resume=resume, overwrite=overwrite))
+    raise SystemExit(
+        train_command(
+            config,
+            overrides or [],
+            resume=resume,
+            overwrite=overwrite,
+            processes=processes,
+            max_restarts=max_restarts,
+        )
+    )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,20 @@ from rich.console import Console
 from rich.status import Status
 
 from sightline.cli.console import make_console, quiet_libraries, user_errors
+from sightline.cli.processes import train_in_processes
 from sightline.config import load_config
+from sightline.launching import (
+    end_with_launcher,
+    is_ours,
+    rank_of,
+    refuse_shared_gpus,
+    without_ranks,
+)
 from sightline.records import RunDirectory
+from sightline.report.batches import batches_text
 from sightline.report.live import alarm_text
 from sightline.report.page import render_run
 from sightline.report.plots import plot_loss
-from sightline.report.batches import batches_text
 from sightline.report.terminal import plan_table
 
 
@@ -109,31 +118,64 @@ class TerminalObserver:
             self._status = None
 
 
-def train_command(path: Path, overrides: list[str], *, resume: bool, overwrite: bool) -> int:
+def train_command(
+    path: Path,
+    overrides: list[str],
+    *,
+    resume: bool,
+    overwrite: bool,
+    processes: int = 1,
+    max_restarts: int = 0,
+) -> int:
     """Train a configuration; 0 where everything is proven, 1 where it is not."""
-    console = make_console()
     with user_errors():
         config = load_config(path, overrides)
-        run = train_quietly(config, console, resume=resume, overwrite=overwrite)
-        if not config.verify.enabled:
-            render_run(run.path)
-            console.print(f"report  {run.report}\nNot verified: verify.enabled is false.")
+        if processes > 1 or max_restarts > 0:
+            given = {"--resume": resume, "--overwrite": overwrite}
+            options = [name for name, is_given in given.items() if is_given]
+            code = train_in_processes(
+                config,
+                ["train", str(path), *(word for one in overrides for word in ("--set", one))],
+                options,
+                processes=processes,
+                max_restarts=max_restarts,
+            )
+            return code or finish(config, RunDirectory(Path(config.output)))
+        run = train_quietly(config, make_console(), resume=resume, overwrite=overwrite)
+        # Our launcher verifies itself, when the processes of the run have given back their memory.
+        if rank_of(os.environ) or is_ours(os.environ):
             return 0
+        return finish(config, run)
+
+
+def finish(config: Any, run: RunDirectory) -> int:
+    """What comes after training: the verification, or the report alone."""
+    if config.verify.enabled:
         return verify_in_fresh_process(run.path)
+    render_run(run.path)
+    make_console().print(f"report  {run.report}\nNot verified: verify.enabled is false.")
+    return 0
 
 
 def train_quietly(
     config: Any, console: Console, *, resume: bool = False, overwrite: bool = False
 ) -> RunDirectory:
     """Train with stages and tables on the console."""
+    if is_ours(os.environ):
+        end_with_launcher()
     quiet_libraries()
+    import torch
+
     from sightline.training import train
 
+    refuse_shared_gpus(os.environ, torch.cuda.device_count())
     observer = TerminalObserver(console)
     try:
         result = train(config, observer, resume=resume, overwrite=overwrite)
     finally:
         observer.close()
+    if rank_of(os.environ):
+        return result.run
     plot_loss(result.run.metrics, result.run.loss_plot)
     console.print(
         f"trained {result.num_steps} steps in {result.seconds:.1f} s, "
@@ -148,4 +190,4 @@ def verify_in_fresh_process(directory: Path, *options: str) -> int:
     """``sightline verify`` in a process of its own: nothing of the training is in its memory."""
     sys.stdout.flush()
     command = [sys.executable, "-m", "sightline", "verify", str(directory), *options]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, env=without_ranks(os.environ)).returncode

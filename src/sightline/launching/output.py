@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -12,6 +13,8 @@ from typing import IO
 # Before a run has a directory, this much of what is written is kept for its log.
 _MOST_WAITING_BYTES = 2**20
 _TAIL_LINES = 40
+# Notes and warnings of torch's C++ code; they are in the log.
+_TO_DEVELOPERS = re.compile(rb"\[rank\d+\]:\[[IW]")
 
 
 class RankOutput:
@@ -54,6 +57,8 @@ class RankOutput:
         until = time.monotonic() - older_than
         while self._held and self._held[0][0] <= until:
             _, line = self._held.popleft()
+            if _TO_DEVELOPERS.match(line):
+                continue
             sys.stderr.write(line.decode(errors="replace"))
             sys.stderr.flush()
 

@@ -54,6 +54,17 @@ def test_lines_are_shown_when_they_are_old_enough(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "a warning\n"
 
 
+def test_notes_to_developers_of_torch_are_in_the_log_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = b"[rank0]:[W1122 02:13:52.686868014 reducer.cpp:1545] Warning: find_unused_parameters\n"
+    output = written(note, b"a warning\n", shown=True)
+    output.log_to(tmp_path / "log")
+    output.show(older_than=0.0)
+    assert capsys.readouterr().err == "a warning\n"
+    assert (tmp_path / "log").read_bytes().startswith(note)
+
+
 def test_others_are_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
     output = written(b"a warning\n")
     output.show(older_than=0.0)

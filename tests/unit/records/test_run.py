@@ -48,6 +48,7 @@ def test_files_have_their_names(tmp_path: Path) -> None:
         "quarantine": "quarantine.jsonl",
         "probe_media": "probe-media",
         "plan": "plan.json",
+        "logs": "logs",
         "metrics": "metrics.jsonl",
         "alarms": "alarms.jsonl",
         "proof": "proof.json",
@@ -175,6 +176,14 @@ def test_a_run_that_goes_on_is_not_finished(tmp_path: Path) -> None:
     run.write_state(state="trained", finished=True)
     run.write_state(state="training")
     assert run.read_state()["finished"] is None
+
+
+def test_a_run_that_was_stopped_is_not_finished(tmp_path: Path) -> None:
+    run = _run(tmp_path / "run", checkpoint=True)
+    run.write_state(state="stopped", steps=3)
+    state = run.read_state()
+    assert (state["state"], state["steps"], state["finished"]) == ("stopped", 3, None)
+    assert "an unfinished run with checkpoints is there" in _refusal(run.path)
 
 
 @pytest.mark.parametrize("merged", [False, True])
