@@ -75,8 +75,10 @@ def test_the_smallest_run_yaml_is_the_same_in_both_readmes_and_runs(command, own
 def test_an_interrupted_run_goes_on(command, own_data) -> None:
     (own_data / "run.yaml").write_text(_run_yaml(README), encoding="utf-8")
     tiny = ["--set", "model=tiny:qwen2_5_vl", "--set", "verify.enabled=false"]
-    assert command("train", "run.yaml", *tiny, "--set", "training.epochs=1").code == 0
-    outcome = command("train", "run.yaml", *tiny, "--set", "training.epochs=2", "--resume")
+    twice = [*tiny, "--set", "training.epochs=2"]
+    assert command("train", "run.yaml", *twice).code == 0
+    shutil.rmtree(own_data / "runs" / "first" / "checkpoints" / "checkpoint-2")
+    outcome = command("train", "run.yaml", *twice, "--resume")
     assert outcome.code == 0, outcome.err
     state = json.loads((own_data / "runs" / "first" / "run.json").read_text("utf-8"))
     assert state["steps"] == 2

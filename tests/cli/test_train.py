@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -122,41 +119,6 @@ def test_evaluation_does_not_depend_on_the_batch_size(
         rows = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         losses += [row["eval_loss"] for row in map(json.loads, rows) if "eval_loss" in row]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
-
-
-def test_a_killed_run_goes_on_from_its_checkpoint(
-    command, tmp_path: Path, shapes_folder: Path
-) -> None:
-    config = _configuration(tmp_path, shapes_folder)
-    longer = ["--set", "training.max_steps=60", "--set", "training.save_every=2"]
-    started = subprocess.Popen(
-        [sys.executable, "-m", "sightline", "train", str(config), *longer],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    checkpoints = tmp_path / "run" / "checkpoints"
-    deadline = time.monotonic() + 90
-    while not any(checkpoints.glob("checkpoint-*/trainer_state.json")):
-        assert started.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
-    newest = max(int(path.name.split("-")[1]) for path in checkpoints.glob("checkpoint-*"))
-    assert newest < 60
-    refused = command("train", config, *longer)
-    assert refused.code == 2
-    assert "--resume" in refused.err
-    finished = ["--set", f"training.max_steps={newest + 4}", "--set", "training.save_every=50"]
-    outcome = command("train", config, *finished, "--resume")
-    assert outcome.code == 0, outcome.out + outcome.err
-    assert _certificate(tmp_path / "run")["verdict"] == "holds"
-    state = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
-    assert state["steps"] == newest + 4
-    metrics = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(row)["step"] for row in metrics] == list(range(1, newest + 5))
-    ledger = (tmp_path / "run" / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
-    assert len(ledger) == 7
 
 
 def test_several_processes_are_refused(command, workbench, monkeypatch) -> None:

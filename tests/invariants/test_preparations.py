@@ -16,6 +16,7 @@ from sightline.config import RunConfig
 from sightline.errors import RunError
 from sightline.model import save_merged
 from sightline.training import SilentObserver, train
+from sightline.training.checkpoints.manifest import write_manifest
 
 NUM_STEPS = 6
 
@@ -162,13 +163,16 @@ def test_a_checkpoint_of_other_weights_is_not_gone_on_from(
     config = configure("stopped")
     with pytest.raises(KeyboardInterrupt):
         train(config, Stopping(after=3))
-    [path] = Path(config.output).glob("checkpoints/checkpoint-2/model.safetensors")
+    [path] = Path(config.output).glob("checkpoints/checkpoint-2/weights.safetensors")
     tensors = load_file(str(path))
     name = next(name for name in tensors if name.endswith("norm.weight"))
     tensors[f"old.{name}" if fault == "unknown" else name] = tensors[name].clone()
     if fault == "missing":
         del tensors[name]
     save_file(tensors, str(path), metadata={"format": "pt"})
+    # Whole, and of another model.
+    (path.parent / "manifest.json").unlink()
+    write_manifest(path.parent)
     with pytest.raises(RunError) as caught:
         train(config, SilentObserver(), resume=True)
     missing, unknown = (1, 0) if fault == "missing" else (0, 1)

@@ -79,7 +79,7 @@ def staged(tiny_folder, shapes_folder, tmp_path_factory) -> tuple[RunConfig, Pat
 
 
 def _weights(run: Path, step: int) -> dict[str, torch.Tensor]:
-    return load_file(run / "checkpoints" / f"checkpoint-{step}" / "adapter_model.safetensors")
+    return load_file(run / "checkpoints" / f"checkpoint-{step}" / "weights.safetensors")
 
 
 def _tower(name: str) -> str:
@@ -112,16 +112,14 @@ def test_each_stage_moves_what_it_names_and_nothing_else(staged) -> None:
 
 def _optimizer(run: Path, step: int) -> list[tuple[str, float | None, float]]:
     """Tower, own steps (None without state) and rate of every tensor of the optimizer."""
-    path = run / "checkpoints" / f"checkpoint-{step}" / "optimizer.pt"
-    saved = torch.load(path, weights_only=True)
+    folder = run / "checkpoints" / f"checkpoint-{step}"
+    tensors = load_file(folder / "optimizer.safetensors")
+    steps = {name: float(tensors[name]) for name in tensors if name.endswith("::step")}
+    groups = json.loads((folder / "optimizer.json").read_text(encoding="utf-8"))["groups"]
     return [
-        (
-            group["tower"],
-            float(saved["state"][index]["step"]) if index in saved["state"] else None,
-            group["lr"],
-        )
-        for group in saved["param_groups"]
-        for index in group["params"]
+        (group["numbers"]["tower"], steps.get(f"{name}::step"), group["numbers"]["lr"])
+        for group in groups
+        for name in group["parameters"]
     ]
 
 

@@ -46,6 +46,16 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _knows_the_best(self) -> RunConfig:
+        if self.training.best_by is not None and not self.data.eval:
+            raise ContradictionError(
+                "training.best_by",
+                f"best_by is {self.training.best_by}, but data.eval names no data",
+                "Name held-out data in data.eval, or remove best_by.",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sees_plateaus(self) -> RunConfig:
         for index, stage in enumerate(self.tuning.stages):
             if stage.until == PLATEAU and not self.data.eval:

@@ -55,6 +55,8 @@ def training_arguments(
         save_total_limit=training.save_total_limit,
         eval_strategy="no" if not evaluates else "epoch" if eval_by_epoch else "steps",
         eval_steps=training.eval_every,
+        metric_for_best_model=training.best_by,
+        greater_is_better=False if training.best_by is not None else None,
         report_to=training.report_to or "none",
         dataloader_num_workers=training.num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),

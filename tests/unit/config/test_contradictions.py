@@ -104,6 +104,10 @@ def test_evaluation_without_data(refused: Refused, loaded: Loaded) -> None:
         "run.yaml:6: training.eval_every: eval_every is 10, but data.eval names no data. "
         "Name held-out data in data.eval, or remove eval_every."
     ]
+    assert refused("training:\n  best_by: eval_loss\n") == [
+        "run.yaml:6: training.best_by: best_by is eval_loss, but data.eval names no data. "
+        "Name held-out data in data.eval, or remove best_by."
+    ]
     with_data = loaded("training:\n  eval_every: 10\n", "data.eval=held.json")
     assert with_data.training.eval_every == 10
 

@@ -53,6 +53,9 @@ class CheckpointingTrainer(Trainer):
         self._origin = origin
         self._num_kept = self.args.save_total_limit
         self.args.save_total_limit = None
+        # Not before: its arguments want a checkpoint at every evaluation, and here the best is
+        # saved whenever it is found.
+        self.args.load_best_model_at_end = self.args.metric_for_best_model is not None
         self._save_last = SaveLast()
         self.add_callback(self._save_last)
         # What is set when the loop that is resumed has reset it.
@@ -188,7 +191,7 @@ class CheckpointingTrainer(Trainer):
             if this_rank() == 0 and (fault := fault_of(folder)) is not None:
                 raise RunError(
                     f"{folder} is the best checkpoint, and cannot be used: {fault}.\n"
-                    "Export the last one instead: training.best_by: null."
+                    "Put it back, or start the run anew with --overwrite."
                 )
         self._load_from_checkpoint(str(folder))
 
