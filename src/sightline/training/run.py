@@ -39,6 +39,7 @@ from sightline.training.proof import proof_samples
 from sightline.training.proving import ProofWatch
 from sightline.training.ready import ReadyRun, get_ready
 from sightline.training.stages import num_steps_of, schedule_record
+from sightline.training.stopping import StopSignals, StopWatch
 from sightline.training.trainer import SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
 from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
@@ -80,6 +81,7 @@ def train(
 
     Raises:
         SightlineError: See the subclasses; nothing half-written is left behind.
+        Interrupted: SIGINT or SIGTERM came before or after training.
     """
     output = Path(config.output)
     join_processes()
@@ -89,18 +91,22 @@ def train(
             refuse_changed_keys(RunDirectory.open(output), config)
         elif is_first():
             RunDirectory.refuse_occupied(output, overwrite=overwrite)
-    ready = get_ready(config, observer)
-    with one_after_the_first():
-        if is_first() and not resume:
-            RunDirectory.create(output, overwrite=overwrite)
-    return _Run(ready, RunDirectory.open(output), observer).go(resume=resume)
+    with StopSignals(observer.note) as signals:
+        ready = get_ready(config, observer)
+        with one_after_the_first():
+            if is_first() and not resume:
+                RunDirectory.create(output, overwrite=overwrite)
+        return _Run(ready, RunDirectory.open(output), observer, signals).go(resume=resume)
 
 
 class _Run:
     """The steps of a run, in order; each is one method."""
 
-    def __init__(self, ready: ReadyRun, run: RunDirectory, observer: Observer) -> None:
+    def __init__(
+        self, ready: ReadyRun, run: RunDirectory, observer: Observer, signals: StopSignals
+    ) -> None:
         self._ready = ready
+        self._stop = StopWatch(signals)
         self._run = run
         self._observer = observer
         self._config = ready.config
@@ -135,6 +141,7 @@ class _Run:
         began = time.monotonic()
         with full_disk_explained(self._run.checkpoints):
             trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+        self._stop.end_if_stopped(self._run, trainer.state)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
         trained = self._whole(model)
@@ -241,6 +248,7 @@ class _Run:
                 self._proof,
                 *packing,
                 *self._observer.trainer_callbacks(),
+                self._stop,
             ],
         )
         stages.watch(trainer)
