@@ -176,7 +176,8 @@ class _Head:
     def _add_products(self, logits: torch.Tensor, hidden: torch.Tensor) -> None:
         assert self.weight_gradient is not None
         if not self._is_low:
-            self.weight_gradient.addmm_(logits.T, hidden)
+            # Not addmm_, which torch's counter of operations leaves out.
+            torch.addmm(self.weight_gradient, logits.T, hidden, out=self.weight_gradient)
             return
         for start in range(0, len(self.weight_gradient), _CLASSES_AT_ONCE):
             part = slice(start, start + _CLASSES_AT_ONCE)

@@ -36,7 +36,7 @@ def module_loss(
     Reference: `whole_loss`; tests/unit/model/test_head_loss_adapters.py.
     """
     with torch.no_grad():
-        num_classes = forward(hidden[:0]).shape[1]
+        num_classes = forward(hidden.detach()[:0]).shape[1]
     length = max(_LOGITS // (4 * num_classes), 1)
     needs_hidden = torch.is_grad_enabled() and hidden.requires_grad
     found: dict[int, Known] = {}
