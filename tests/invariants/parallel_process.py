@@ -32,6 +32,7 @@ from sightline.model import (
 from sightline.preparation import make_encoder
 from sightline.training.arguments import training_arguments
 from sightline.training.parallel import shard, whole
+from sightline.training.parallel.zero import announce_deepspeed
 from sightline.training.steps import TrainingData
 from sightline.training.trainer import SightlineTrainer
 from sightline.training.unfreezing import StageWatch
@@ -109,8 +110,10 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
             "warmup_ratio": 0.0,
             "max_grad_norm": how["clip"],
             "gradient_checkpointing": how["checkpointing"],
+            "parallel": how["engine"],
         }
     )
+    announce_deepspeed(training)
     torch.manual_seed(0)
     plain: Any = load_weights(model, dtype=torch.float32)
     attend_by_segments(plain, checkpoint.family)

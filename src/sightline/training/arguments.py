@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from sightline.config import TrainingConfig
+from sightline.training.parallel.zero import deepspeed_config
 
 
 def training_arguments(
@@ -66,6 +67,7 @@ def training_arguments(
         # Later stages train what an earlier one does not, and a text-only batch reaches no tower
         # of vision.
         ddp_find_unused_parameters=True,
+        deepspeed=deepspeed_config(training, bf16=bf16),
         **others,
     )
     # Several devices are used through one process each; DataParallel would split position ids

@@ -28,7 +28,9 @@ from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
 from sightline.training.packing import PackingWatch
 from sightline.training.parallel import is_sharded, roomy_device, shard, take_values
+from sightline.training.parallel.elastic import keep_step
 from sightline.training.parallel.engine import shares_weights
+from sightline.training.parallel.zero import announce_deepspeed
 from sightline.training.processes import (
     is_first,
     join_processes,
@@ -84,11 +86,14 @@ def train(
         Interrupted: SIGINT or SIGTERM came before or after training.
     """
     output = Path(config.output)
+    announce_deepspeed(config.training)
     join_processes()
     observer = observer if is_first() else SilentObserver()
     with one_after_the_first():
         if resume:
-            refuse_changed_keys(RunDirectory.open(output), config)
+            earlier = RunDirectory.open(output)
+            refuse_changed_keys(earlier, config)
+            config = keep_step(config, earlier, num_processes(), observer.note)
         elif is_first():
             RunDirectory.refuse_occupied(output, overwrite=overwrite)
     with StopSignals(observer.note) as signals:

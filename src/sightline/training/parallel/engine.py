@@ -21,6 +21,15 @@ def shares_weights(training: TrainingConfig) -> bool:
     return training.parallel == "fsdp" and num_processes() > 1
 
 
+def uses_deepspeed(training: TrainingConfig) -> bool:
+    """Whether DeepSpeed trains: with one process there is nothing to share out.
+
+    Args:
+        training: The configuration's section.
+    """
+    return training.parallel in ZERO_STAGES and num_processes() > 1
+
+
 def refuse_unable_engine(training: TrainingConfig, *, is_quantized: bool) -> None:
     """Refuse an engine that is not there, or that cannot hold the model.
 
