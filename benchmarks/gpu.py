@@ -22,10 +22,10 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Any, NoReturn
 
 from training_lengths import count_tokens, make_rows, told_lengths
-from training_tools import OFFLINE, run_command, sightline_config
+from training_tools import OFFLINE, end_with_children, run_command, sightline_config
 from training_work import SIZES, Job, ModelSize, resize, with_real_ids
 
 SHAPES = {
@@ -208,8 +208,8 @@ def train_plain(given: dict[str, Any]) -> dict[str, Any]:
     return {**meter.record(), "attention": attention}
 
 
-def train_sightline(given: dict[str, Any]) -> dict[str, Any]:
-    """A run of Sightline; the export is left out."""
+def train_sightline(given: dict[str, Any]) -> NoReturn:
+    """A run of Sightline; ends this process with its last step."""
     import torch
     from transformers import TrainerCallback
 
@@ -220,14 +220,13 @@ def train_sightline(given: dict[str, Any]) -> dict[str, Any]:
 
     meter = Meter(cuda=torch.cuda.is_available())
 
-    class EnoughError(Exception):
-        """Enough steps."""
-
     class Mark(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             meter.step_ended()
             if len(meter.ends) == given["steps"]:
-                raise EnoughError
+                # At once: exporting weights that nobody wants takes longer than the steps.
+                print(json.dumps(meter.record()), flush=True)
+                os._exit(0)
 
     class Observer(SilentObserver):
         def trainer_callbacks(self) -> list[Any]:
@@ -240,10 +239,7 @@ def train_sightline(given: dict[str, Any]) -> dict[str, Any]:
         return forward(self, model, batch, num_tokens)
 
     SightlineTrainer._forward_and_back = counted
-    try:
-        train(RunConfig.model_validate(given["config"]), Observer())
-    except EnoughError:
-        return meter.record()
+    train(RunConfig.model_validate(given["config"]), Observer())
     raise AssertionError("the run ended before its steps were done")
 
 
@@ -375,8 +371,11 @@ def main() -> None:
     if given.child:
         name, path = given.child
         told = json.loads(Path(path).read_text())
-        print(json.dumps(train_plain(told) if name == PLAIN else train_sightline(told)))
+        if name != PLAIN:
+            train_sightline(told)
+        print(json.dumps(train_plain(told)))
         return
+    end_with_children()
     device = _device() if given.device == "cuda" else ""
     if given.device == "cuda" and not device:
         print("There is no GPU here: nothing was measured.")

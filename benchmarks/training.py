@@ -32,6 +32,7 @@ from training_tools import (
     PEERS,
     Command,
     Trained,
+    end_with_children,
     loop,
     own_memory,
     sightline,
@@ -195,6 +196,7 @@ def main() -> None:
         parser.error(f"{unknown[0]}: parts are {', '.join(PARTS)}")
     # A process that a large one starts is never told to be smaller than that one was.
     assert own_memory() < 200e6, "this process has loaded what its children should"
+    end_with_children()
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
         work = given.work or Path(folder)

@@ -124,14 +124,24 @@ def run_command(
         )
         timer = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
         timer.start()
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
         seconds = time.perf_counter() - begin
-        timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         said = err.read_text(errors="replace")[-3000:] + out.read_text(errors="replace")[-1000:]
         raise SystemExit(f"{' '.join(map(str, command))[:300]}: {process.returncode}\n{said}")
     return Command(seconds, usage.ru_maxrss * 1024, out.read_text(errors="replace"))
+
+
+def end_with_children() -> None:
+    """Let SIGTERM end what runs, too: it runs in a session of its own."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def turn(contender: Contender, job: Job) -> tuple[Trained, Command]:
