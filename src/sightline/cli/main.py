@@ -77,6 +77,21 @@ def train(
 
 
 @app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    overrides: Overrides = None,
+    processes: Processes = 1,
+    max_restarts: MaxRestarts = 0,
+) -> None:
+    """Go on with a run that was ended, from its newest good checkpoint, to the same end."""
+    from sightline.cli.resume import resume_command
+
+    raise SystemExit(
+        resume_command(run, overrides or [], processes=processes, max_restarts=max_restarts)
+    )
+
+
+@app.command()
 def check(
     config: ConfigPath,
     overrides: Overrides = None,
