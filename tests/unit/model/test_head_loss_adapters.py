@@ -108,15 +108,23 @@ def test_only_the_adapter_of_a_head_trains() -> None:
     assert len(compare(model, body_trains=False)) == 2
 
 
-def test_autocast_reaches_an_adapted_head() -> None:
+def test_autocast_reaches_an_adapted_head_and_loses_no_gradient() -> None:
+    """Autocast makes one cast of a weight, in which all chunks end."""
     model = adapted(target_modules=["body", "lm_head"])
-    with torch.autocast("cpu", torch.bfloat16):
-        ids, targets = batch(130)
-        head = model.get_base_model().lm_head
-        right, found = (one(head, model(ids), targets) for one in (plainly, head_loss))
-    exact = plainly(head, model(ids), targets)
+    head = model.get_base_model().lm_head
+    training = [one for one in model.parameters() if one.requires_grad]
+    ids, targets = batch(130)
+    totals, slopes = [], []
+    for compute, low in ((plainly, False), (plainly, True), (head_loss, True)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            totals.append(compute(head, model(ids), targets))
+        slopes.append(torch.autograd.grad(totals[-1] / 7, training))
+    exact, right, found = (total.detach() for total in totals)
     assert float((found - right).abs() / right) < 1e-6
-    assert float((found - exact).abs() / exact) > 1e-6
+    assert float((right - exact).abs() / exact) > 1e-6
+    for true, theirs, ours in zip(*slopes, strict=True):
+        error, allowed = (float((one - true).norm() / true.norm()) for one in (ours, theirs))
+        assert error < 1.25 * allowed
 
 
 def test_dropout_is_that_of_each_chunk() -> None:

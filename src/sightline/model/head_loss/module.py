@@ -35,8 +35,7 @@ def module_loss(
 
     Reference: `whole_loss`; tests/unit/model/test_head_loss_adapters.py.
     """
-    with torch.no_grad():
-        num_classes = forward(hidden.detach()[:0]).shape[1]
+    num_classes = forward(hidden.detach()[:0]).shape[1]
     length = max(_LOGITS // (4 * num_classes), 1)
     needs_hidden = torch.is_grad_enabled() and hidden.requires_grad
     found: dict[int, Known] = {}
@@ -45,7 +44,8 @@ def module_loss(
     # FSDP wait for it.
     for rows, target in zip(hidden.detach().split(length), targets.split(length), strict=True):
         chunk = rows.detach().requires_grad_(needs_hidden)
-        loss = whole_loss(forward, chunk, target)
+        # As a leaf, torch's counters of operations could not follow it through autograd.grad.
+        loss = whole_loss(forward, chunk.view_as(chunk), target)
         if loss.requires_grad:
             _send_back(loss, chunk, found)
         if needs_hidden:
