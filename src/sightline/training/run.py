@@ -26,6 +26,7 @@ from sightline.training.exporting import Export, frozen_weights
 from sightline.training.loading import load_model, plan_model
 from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
+from sightline.training.out_of_memory import out_of_memory_explained
 from sightline.training.packing import PackingWatch
 from sightline.training.parallel import is_sharded, roomy_device, shard, take_values
 from sightline.training.parallel.elastic import keep_step
@@ -97,7 +98,8 @@ def train(
         elif is_first():
             RunDirectory.refuse_occupied(output, overwrite=overwrite)
     with StopSignals(observer.note) as signals:
-        ready = get_ready(config, observer)
+        with out_of_memory_explained(config):
+            ready = get_ready(config, observer)
         with one_after_the_first():
             if is_first() and not resume:
                 RunDirectory.create(output, overwrite=overwrite)
@@ -144,7 +146,10 @@ class _Run:
         trainer = self._trainer(model, watch, origin)
         self._observer.stage("training")
         began = time.monotonic()
-        with full_disk_explained(self._run.checkpoints):
+        with (
+            full_disk_explained(self._run.checkpoints),
+            out_of_memory_explained(self._config, lambda: trainer.held),
+        ):
             trainer.train(resume_from_checkpoint=str(found.path) if found else None)
         self._stop.end_if_stopped(self._run, trainer.state)
         seconds = time.monotonic() - began

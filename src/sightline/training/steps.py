@@ -102,16 +102,22 @@ class PlannedStep:
     Attributes:
         num_micro_batches: How many there are.
         num_supervised_tokens: Tokens that the loss sees, over all ranks.
+        in_hand: Numbers of the samples of the micro-batch that was asked for last; none before the
+            first, and when the last was done with.
     """
 
-    def __init__(self, step: Step, batches: Iterator[Batch]) -> None:
+    def __init__(self, step: Step, rank: int, batches: Iterator[Batch]) -> None:
         self.num_micro_batches = len(step.slots)
         self.num_supervised_tokens = step.num_supervised_tokens
+        self.in_hand: tuple[int, ...] = ()
+        self._planned = [slot[rank].samples for slot in step.slots]
         self._batches = batches
 
     def __iter__(self) -> Iterator[Batch]:
-        for _ in range(self.num_micro_batches):
+        for samples in self._planned:
+            self.in_hand = samples
             yield next(self._batches)
+        self.in_hand = ()
 
 
 class StepLoader:
@@ -169,7 +175,7 @@ class StepLoader:
         first = self._order.begin_pass()
         batches = self._watched()
         for number in range(first, len(self)):
-            yield PlannedStep(self._order.step(number), batches)
+            yield PlannedStep(self._order.step(number), self._order.rank, batches)
             self._order.forget(number)
 
     def _watched(self) -> Iterator[Batch]:
@@ -194,7 +200,7 @@ class _Order(Sampler[MicroBatch]):
 
     def __init__(self, steps: StepPlan, rank: int) -> None:
         self._steps = steps
-        self._rank = rank
+        self.rank = rank
         self._known: dict[int, Step] = {}
         self._start = 0
         self.epoch = 0
@@ -222,7 +228,7 @@ class _Order(Sampler[MicroBatch]):
     def __iter__(self) -> Iterator[MicroBatch]:
         for number in range(self._start, len(self)):
             for slot in self.step(number).slots:
-                yield slot[self._rank]
+                yield slot[self.rank]
 
 
 class _MicroBatches(Dataset[Batch]):

@@ -33,6 +33,8 @@ from sightline.data import Collator
 from sightline.training.checkpointing import drop_input_hooks
 from sightline.training.checkpoints import CheckpointingTrainer, Origin
 from sightline.training.loss import Batch, model_loss
+from sightline.training.memory_usage import bytes_in_use
+from sightline.training.out_of_memory import Held, InHand
 from sightline.training.parallel.trainer import ParallelTrainer
 from sightline.training.stages import Evaluation, RateCourse, StageClock
 from sightline.training.steps import PlannedStep, StepLoader, TrainingData, on_device
@@ -116,6 +118,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         self._data = data.for_ranks(self.args.world_size)
         self._eval_data = eval_data.for_ranks(self.args.world_size) if eval_data else None
         self._collator = collator
+        self._in_hand: InHand | None = None
         self.clock: StageClock | None = None
         self.model_accepts_loss_kwargs = True
 
@@ -169,6 +172,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
     ) -> torch.Tensor:
         """A step forward and back, micro-batch by micro-batch. Overrides the Trainer's."""
         step: PlannedStep = inputs
+        self._in_hand = InHand(step, self._data.samples, bytes_in_use())
         model.train()
         losses: list[torch.Tensor] = []
         for number, batch in enumerate(step, start=1):
@@ -205,6 +209,11 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         """Train, checkpointing being on. Overrides the Trainer's."""
         drop_input_hooks(self._planned)
         return super()._inner_training_loop(*args, **kwargs)
+
+    @property
+    def held(self) -> Held:
+        """What is in hand, for who runs out of memory."""
+        return Held() if self._in_hand is None else self._in_hand.held()
 
     @property
     def planned(self) -> nn.Module:
@@ -309,6 +318,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         data = data if data is not None else self._eval_data
         assert data is not None, "nothing is held out"
         for step in self._loader(data):
+            self._in_hand = InHand(step, data.samples, None)
             yield from step
 
 
