@@ -201,6 +201,19 @@ def test_a_swift_script_is_imported_and_checked(command, folder: Path) -> None:
     assert config.data.processes == 1
     assert config.training.learning_rate == 1e-4
     assert config.tuning.language.mode == "lora"
+    assert config.training.parallel == "zero2"
+    assert _checked(command, folder)["errors"] == []
+
+
+def test_packed_rows_are_imported_as_tokens_and_checked(command, folder: Path) -> None:
+    packed = "neat_packing: true\ndeepspeed: examples/deepspeed/ds_z3_config.json\n"
+    (folder / "lora.yaml").write_text(LORA + packed)
+    lines, config = _imported(command, "llamafactory", "lora.yaml")
+    assert _keys(lines) >= {"neat_packing", "deepspeed"}
+    training = config.training
+    # Rows of 1024, one in a pass, 8 passes.
+    assert (training.tokens_per_step, training.tokens_per_row) == (8192, 1024)
+    assert (training.packing, training.parallel) == ("auto", "zero3")
     assert _checked(command, folder)["errors"] == []
 
 
@@ -212,6 +225,8 @@ def test_an_official_script_is_imported_and_checked(command, folder: Path) -> No
     [source] = config.data.train
     assert (source.format, source.weight) == ("official", 0.5)
     assert (config.tuning.language.mode, config.tuning.vision.mode) == ("full", "freeze")
+    assert config.training.parallel == "zero3"
+    assert any("--processes 2" in line for line in lines)
     assert _checked(command, folder)["errors"] == []
 
 
@@ -244,6 +259,8 @@ def test_a_file_that_is_there_is_replaced_only_when_told(command, folder: Path) 
         ("llamafactory", "a.yaml", "dataset: colours\n", ("model_name_or_path", "missing")),
         ("llamafactory", "a.yaml", LORA.replace("colours", "colors"), ("Did you mean colours?",)),
         ("llamafactory", "a.yaml", LORA.replace("1024", "many"), ("cutoff_len", "'many'")),
+        ("llamafactory", "a.yaml", f"{LORA}packing: 2\n", ("packing", "true or false")),
+        ("swift", "a.sh", SWIFT.replace("zero2", "'{'"), ("deepspeed", "not JSON")),
         ("swift", "a.sh", "swift sft --model 'a", ("a.sh", "not closed")),
         ("official", "a.sh", OFFICIAL, ("dataset_use", "--datasets")),
         ("llamafacotry", "a.yaml", LORA, ("llamafacotry", "Did you mean llamafactory?")),

@@ -20,6 +20,14 @@ def as_int(value: Any) -> int:
     return int(number)
 
 
+def as_count(value: Any) -> int:
+    """A whole number above 0."""
+    number = as_int(value)
+    if number < 1:
+        raise ValueError("a whole number above 0 is expected")
+    return number
+
+
 def as_float(value: Any) -> float:
     """A finite number, also one in quotes."""
     try:

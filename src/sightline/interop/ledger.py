@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from sightline.config import RunConfig
 from sightline.errors import ConfigError
@@ -145,7 +146,9 @@ class Ledger:
         """Write a default of the other tool that is not ours, and say so."""
         ours = our_default(target)
         words = "the model's own" if ours is None else shown(ours)
-        said = f"{THEIR_DEFAULT}; ours is {words}. {note}".rstrip()
+        # A key that has to be given has no default of ours.
+        compared = "" if ours is PydanticUndefined else f"; ours is {words}"
+        said = f"{THEIR_DEFAULT}{compared}. {note}".rstrip()
         self.write(key, value, target, result, "differs", said)
 
     def carry_all(self, rules: Mapping[str, Rule]) -> None:

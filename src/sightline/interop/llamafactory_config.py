@@ -18,6 +18,8 @@ from sightline.interop.llamafactory_data import carry_data
 from sightline.interop.llamafactory_tuning import LLAMAFACTORY_TUNING_REASONS, carry_tuning
 from sightline.interop.mapping_file import read_mapping
 from sightline.interop.model_keys import carry_model, carry_video_pixels
+from sightline.interop.packed_rows import llamafactory_rows
+from sightline.interop.processes import carry_processes
 from sightline.interop.trainer_keys import TRAINER_REASONS, carry_output, carry_training
 
 _TRAINER_DEFAULTS = {
@@ -34,9 +36,7 @@ _REASONS = TRAINER_REASONS | {
         "template enable_thinking preserve_thinking tool_format"
     ),
     "No such key: write the system prompt into the rows.": "default_system",
-    "Samples are not packed here; the loss of each is the same without.": (
-        "packing neat_packing block_diag_attn"
-    ),
+    "It follows from neat_packing there, and is not to be given.": "block_diag_attn",
     "Only the answers are learnt, all of a conversation's.": "train_on_prompt mask_history",
     "No part is split off: write held-out rows into a file and name it in data.eval.": (
         "val_size eval_on_each_dataset"
@@ -56,8 +56,7 @@ _REASONS = TRAINER_REASONS | {
     ),
     "Images are not cut into tiles for these families.": ("image_do_pan_and_scan crop_to_patches"),
     "Changes how fast it runs, not what is learnt.": (
-        "enable_liger_kernel use_unsloth use_unsloth_gc use_fast_tokenizer use_kv_cache "
-        "ray_run_name ray_num_workers ray_storage_path resources_per_worker placement_strategy"
+        "use_unsloth use_unsloth_gc use_fast_tokenizer use_kv_cache"
     ),
     "Changes what is printed or measured; the run directory has its own curves.": (
         "include_num_input_tokens_seen include_effective_tokens_per_second compute_accuracy "
@@ -94,10 +93,13 @@ def import_llamafactory(config: Path, *, folder: Path) -> Imported:
     carry_data(ledger)
     _carry_limits(ledger, family)
     carry_tuning(ledger, family)
-    carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION)
+    _carry_checkpointing(ledger)
+    rows = llamafactory_rows(ledger)
+    # It starts a process on every GPU that it finds, unless its environment says otherwise.
+    processes = carry_processes(ledger, unless_said=None)
+    carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION, rows, processes)
     if ledger.given.get("pure_bf16") is not None:
         ledger.carry("pure_bf16", Rule("training.precision", _as_precision))
-    _carry_checkpointing(ledger)
     carry_output(ledger, "runs/imported")
     reasons = _REASONS | LLAMAFACTORY_TUNING_REASONS
     return ledger.done(reasons, "This importer does not know the key; it is left out.")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,10 @@ from sightline.interop.imported import Imported
 from sightline.interop.ledger import Ledger, Rule
 from sightline.interop.model_keys import carry_model
 from sightline.interop.official_tuning import carry_tuning
+from sightline.interop.packed_rows import official_rows
+from sightline.interop.processes import carry_processes, is_one_unless_said, launched
 from sightline.interop.shell import read_command, read_flags
-from sightline.interop.trainer_keys import (
-    TRAINER_REASONS,
-    carry_output,
-    carry_training,
-    say_processes,
-)
+from sightline.interop.trainer_keys import TRAINER_REASONS, carry_output, carry_training
 
 _MODEL = "Qwen/Qwen2.5-VL-3B-Instruct"
 _TRAINER_DEFAULTS = {
@@ -45,9 +41,6 @@ _ACCUMULATION = (
 )
 
 _REASONS = TRAINER_REASONS | {
-    "Samples are not packed here; the loss of each is the same without.": (
-        "data_flatten data_packing"
-    ),
     "Their code does not use it.": "base_interval",
     "Plain LoRA without biases, as their code has it.": "lora_bias lora_target_modules",
 }
@@ -69,17 +62,18 @@ def import_official(config: Path, *, folder: Path, datasets: Path | None = None)
         ModelError: The model is a folder of a family that Sightline does not train.
     """
     command = read_command(config, _arguments, "train_qwen.py")
-    ledger = Ledger("official", config, read_flags(command.words, config), folder)
-    launched = _launch_options(command.words_before)
+    given = launched(command.words_before) | read_flags(command.words, config)
+    ledger = Ledger("official", config, given, folder)
     if "model_name_or_path" not in ledger.given:
         ledger.given["model_name_or_path"] = _MODEL
     family = carry_model(ledger, "model_name_or_path")
     _carry_data(ledger, datasets)
     _carry_limits(ledger, family)
     carry_tuning(ledger, family)
-    carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION)
+    rows = official_rows(ledger)
+    processes = carry_processes(ledger, 1 if is_one_unless_said(command.words_before) else None)
+    carry_training(ledger, _TRAINER_DEFAULTS, _ACCUMULATION, rows, processes)
     carry_output(ledger, "runs/imported")
-    say_processes(ledger, "nproc_per_node", launched.get("nproc_per_node"))
     return ledger.done(_REASONS, "This importer does not know the flag; it is left out.")
 
 
@@ -166,12 +160,3 @@ def _carry_limits(ledger: Ledger, family: TrainableFamily | None) -> None:
 
 def _arguments(words: list[str]) -> int | None:
     return next((i + 1 for i, word in enumerate(words) if word.endswith("train_qwen.py")), None)
-
-
-def _launch_options(words: list[str]) -> dict[str, str]:
-    pairs = (word[2:].partition("=") for word in words if word.startswith("--"))
-    options = {name: value for name, _, value in pairs if value}
-    for word, following in pairwise(words):
-        if word.startswith("--") and "=" not in word:
-            options[word[2:]] = following
-    return options

@@ -19,6 +19,8 @@ from sightline.interop.imported import Imported
 from sightline.interop.ledger import Ledger, Rule
 from sightline.interop.mapping_file import read_mapping
 from sightline.interop.model_keys import carry_model, carry_video_pixels
+from sightline.interop.packed_rows import swift_rows
+from sightline.interop.processes import carry_processes, is_one_unless_said, launched
 from sightline.interop.shell import read_command, read_flags
 from sightline.interop.swift_data import carry_data
 from sightline.interop.swift_tuning import (
@@ -27,12 +29,7 @@ from sightline.interop.swift_tuning import (
     carry_tuning,
     take_method,
 )
-from sightline.interop.trainer_keys import (
-    TRAINER_REASONS,
-    carry_output,
-    carry_training,
-    say_processes,
-)
+from sightline.interop.trainer_keys import TRAINER_REASONS, carry_output, carry_training
 
 _TRAINER_DEFAULTS = {"lr_scheduler_type": "cosine", "warmup_ratio": 0.0, "weight_decay": 0.1}
 _TOTAL_BATCH = 16
@@ -46,8 +43,8 @@ _REASONS = TRAINER_REASONS | {
         "response_prefix"
     ),
     "No such key: write the system prompt into the rows.": "system",
-    "Samples are not packed here; the loss of each is the same without.": (
-        "packing packing_length packing_num_proc packing_strategy padding_free"
+    "Rows are filled as full as they get, and with other samples in every epoch.": (
+        "packing_num_proc packing_strategy"
     ),
     "No part is split off: write held-out rows into a file and name it in data.eval.": (
         "split_dataset_ratio"
@@ -66,9 +63,8 @@ _REASONS = TRAINER_REASONS | {
     "Name columns in columns of a source.": "columns custom_dataset_info",
     "An adapter is not carried on: merge it first, and name the merged model.": "adapters",
     "Changes how fast it runs, not what is learnt.": (
-        "use_liger_kernel device_map max_memory sequence_parallel_size tuner_backend "
-        "use_logits_to_keep CUDA_VISIBLE_DEVICES PYTORCH_CUDA_ALLOC_CONF OMP_NUM_THREADS "
-        "NNODES NODE_RANK MASTER_ADDR MASTER_PORT acc_strategy"
+        "device_map max_memory tuner_backend use_logits_to_keep CUDA_VISIBLE_DEVICES "
+        "PYTORCH_CUDA_ALLOC_CONF OMP_NUM_THREADS acc_strategy"
     ),
     "Changes what is named or printed: the run directory has its own files.": (
         "add_version create_checkpoint_symlink model_author model_name swanlab_project "
@@ -100,26 +96,31 @@ def import_swift(config: Path, *, folder: Path) -> Imported:
         ConfigError: The file is missing or broken, or names no model or no data that can be read.
         ModelError: The model is a folder of a family that Sightline does not train.
     """
-    ledger = Ledger("swift", config, _given(config), folder)
+    given, is_one = _given(config)
+    ledger = Ledger("swift", config, given, folder)
     kind = take_method(ledger)
     family = carry_model(ledger, "model")
     carry_data(ledger)
     _carry_lengths(ledger)
     _carry_pixels(ledger, family)
     carry_tuning(ledger, kind, family)
-    _carry_training(ledger, kind)
+    _carry_training(ledger, kind, unless_said=1 if is_one else None)
     carry_output(ledger, "runs/imported")
     reasons = _REASONS | SWIFT_TUNING_REASONS
     return ledger.done(reasons, "This importer does not know the key; it is left out.")
 
 
-def _given(config: Path) -> dict[str, Any]:
+def _given(config: Path) -> tuple[dict[str, Any], bool]:
+    """The keys of a file, and whether one process is started where they do not say how many."""
+    is_one = True
     if config.suffix.lower() in (".json", ".yaml", ".yml"):
         given = read_mapping(config)
         environment = given.pop("ENV", None) or {}
     else:
         command = read_command(config, _arguments, "swift sft")
         given, environment = read_flags(command.words, config), dict(command.environment)
+        environment |= launched(command.words_before)
+        is_one = is_one_unless_said(command.words_before)
     if isinstance(environment, dict):
         given = environment | given
     kwargs = given.pop("model_kwargs", None)
@@ -130,7 +131,7 @@ def _given(config: Path) -> dict[str, Any]:
             kwargs = {"model_kwargs": kwargs}
     if isinstance(kwargs, dict):
         given |= {name.upper(): value for name, value in kwargs.items()}
-    return given
+    return given, is_one
 
 
 def _arguments(words: list[str]) -> int | None:
@@ -193,24 +194,21 @@ def _carry_tokens(ledger: Ledger, key: str, target: str) -> None:
         ledger.write(key, tokens, target, pixels, "differs", "Pixels here: 32 x 32 for a token.")
 
 
-def _carry_training(ledger: Ledger, kind: str) -> None:
-    batch = ledger.given.get("per_device_train_batch_size")
-    batch = 1 if batch is None else ledger.convert("per_device_train_batch_size", batch, as_int)
-    accumulation = max(1, ceil(_TOTAL_BATCH / max(batch, 1)))
+def _carry_training(ledger: Ledger, kind: str, *, unless_said: int | None) -> None:
+    rows = swift_rows(ledger)
+    processes = carry_processes(ledger, unless_said)
+    if ledger.asked("gradient_accumulation_steps", as_int) is None:
+        # Its default makes up for what processes there are, so that a step is the same with any.
+        processes = processes or 1
+    batch = ledger.asked("per_device_train_batch_size", as_int) or 1
+    accumulation = max(1, ceil(_TOTAL_BATCH / max(batch, 1) / (processes or 1)))
     defaults = _TRAINER_DEFAULTS | {
         "learning_rate": 1e-5 if kind == "full" else 1e-4,
         "gradient_accumulation_steps": accumulation,
     }
-    is_given = ledger.given.get("gradient_accumulation_steps") is not None
     _carry_dtype(ledger)
-    carry_training(ledger, defaults, "")
+    carry_training(ledger, defaults, "", rows, processes)
     carry_rates(ledger)
-    processes = ledger.take("NPROC_PER_NODE")
-    if is_given:
-        say_processes(ledger, "NPROC_PER_NODE", processes)
-    elif processes is not None:
-        note = "A run here is one process; gradient_accumulation makes up for it."
-        ledger.none("NPROC_PER_NODE", processes, note)
     if "adam_beta2" not in ledger.given:
         note = "their default; the optimizer here is AdamW of torch with 0.999."
         ledger.none("adam_beta2", 0.95, note)

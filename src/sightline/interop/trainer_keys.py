@@ -5,18 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sightline.interop.engine_keys import ENGINE_REASONS, carry_engine
 from sightline.interop.given_values import as_bool, as_float, as_int, as_limit, as_list, as_text
 from sightline.interop.imported import Verdict
 from sightline.interop.ledger import Ledger, Rule, our_default
+from sightline.interop.packed_rows import PackedRows
+from sightline.interop.sharding import SHARDING_REASONS, carry_sharding
+from sightline.interop.step_size import carry_step
 
 _SCHEDULERS = ("cosine", "linear", "constant", "constant_with_warmup")
+
+_RULES: dict[str, Rule] = {
+    "num_train_epochs": Rule("training.epochs", as_float),
+    "max_steps": Rule("training.max_steps", as_limit),
+    "learning_rate": Rule("training.learning_rate", as_float),
+    "warmup_ratio": Rule("training.warmup_ratio", as_float),
+    "weight_decay": Rule("training.weight_decay", as_float),
+    "max_grad_norm": Rule("training.max_grad_norm", as_float),
+    "seed": Rule("training.seed", as_int),
+    "gradient_checkpointing": Rule("training.gradient_checkpointing", as_bool),
+    "logging_steps": Rule("training.log_every", as_int),
+    "save_total_limit": Rule("training.save_total_limit", as_int),
+    "dataloader_num_workers": Rule("training.num_workers", as_int),
+}
 
 TRAINER_REASONS: dict[str, str] = {
     "The optimizer is AdamW of torch, with its own betas.": (
         "optim adam_beta1 adam_beta2 adam_epsilon"
-    ),
-    "A run here is one process on one GPU, and is not sharded.": (
-        "deepspeed fsdp fsdp_config ddp_timeout ddp_backend ddp_find_unused_parameters"
     ),
     "Decides where or how fast it runs, not what is learnt.": (
         "flash_attn attn_impl attn_implementation tf32 dataloader_pin_memory "
@@ -36,55 +51,50 @@ TRAINER_REASONS: dict[str, str] = {
         "gradient_checkpointing_kwargs use_reentrant_gc vit_gradient_checkpointing"
     ),
     "No code of a checkpoint is run here.": "trust_remote_code",
+    **ENGINE_REASONS,
+    **SHARDING_REASONS,
     "Nothing here does this: the run goes without it.": (
-        "label_smoothing_factor neftune_noise_alpha group_by_length lr_scheduler_kwargs "
-        "data_seed load_best_model_at_end metric_for_best_model early_stopping_steps"
+        "label_smoothing_factor neftune_noise_alpha lr_scheduler_kwargs data_seed "
+        "early_stopping_steps early_stop_interval"
     ),
 }
 
 
-def carry_training(ledger: Ledger, defaults: Mapping[str, Any], accumulation: str) -> None:
+def carry_training(
+    ledger: Ledger,
+    defaults: Mapping[str, Any],
+    accumulation: str,
+    rows: PackedRows | None,
+    processes: int | None,
+) -> None:
     """Carry over what is transformers' in all three tools.
 
     Args:
         ledger: What is filled.
         defaults: The tool's defaults of these keys that change the result.
         accumulation: How its loss is averaged over the passes of a step; empty for our way.
+        rows: What its batch counts where samples are packed; None for samples.
+        processes: Processes over all machines; None where the file does not tell.
+
+    Raises:
+        ConfigError: A value is none.
     """
     _carry_odd_values(ledger)
-    for key, rule in _trainer_rules(accumulation).items():
+    carry_step(ledger, defaults, accumulation, rows, processes)
+    for key, rule in _RULES.items():
         ledger.carry(key, rule._replace(default=defaults.get(key)))
     _carry_scheduler(ledger, defaults["lr_scheduler_type"])
     _carry_warmup(ledger)
     _carry_precision(ledger)
     _carry_saving(ledger)
+    carry_engine(ledger)
+    carry_sharding(ledger)
     trackers = ledger.take("report_to", as_list)
     if trackers is not None:
         named = [] if set(trackers) <= {"none", "all"} else trackers
         note = "all means every tracker installed; name them here." if "all" in trackers else ""
         verdict: Verdict = "differs" if note else "carried"
         ledger.write("report_to", trackers, "training.report_to", named, verdict, note)
-
-
-def _trainer_rules(accumulation: str) -> dict[str, Rule]:
-    how: Verdict = "differs" if accumulation else "carried"
-    return {
-        "num_train_epochs": Rule("training.epochs", as_float),
-        "max_steps": Rule("training.max_steps", as_limit),
-        "learning_rate": Rule("training.learning_rate", as_float),
-        "per_device_train_batch_size": Rule("training.batch_size", as_int),
-        "gradient_accumulation_steps": Rule(
-            "training.gradient_accumulation", as_int, accumulation, how
-        ),
-        "warmup_ratio": Rule("training.warmup_ratio", as_float),
-        "weight_decay": Rule("training.weight_decay", as_float),
-        "max_grad_norm": Rule("training.max_grad_norm", as_float),
-        "seed": Rule("training.seed", as_int),
-        "gradient_checkpointing": Rule("training.gradient_checkpointing", as_bool),
-        "logging_steps": Rule("training.log_every", as_int),
-        "save_total_limit": Rule("training.save_total_limit", as_int),
-        "dataloader_num_workers": Rule("training.num_workers", as_int),
-    }
 
 
 def _carry_odd_values(ledger: Ledger) -> None:
@@ -190,14 +200,3 @@ def carry_output(ledger: Ledger, fallback: str) -> None:
         return
     note = "A run directory here: model, certificate, report, curves."
     ledger.write("output_dir", given, "output", given, "differs", note)
-
-
-def say_processes(ledger: Ledger, key: str, given: Any) -> None:
-    """Say that a run here is one process, where theirs is several."""
-    if given in (None, "1", 1):
-        return
-    note = (
-        "A run here is one process: for as many samples a step, multiply "
-        "training.gradient_accumulation by it."
-    )
-    ledger.none(key, given, note)

@@ -76,6 +76,7 @@ def test_a_default_says_whose_it_is(folder: Path) -> None:
     result = imported(folder)
     assert row(result, "lora_rank").verdict == "differs"
     assert row(result, "lora_rank").note == "their default; ours is 16."
+    assert row(result, "output_dir").note == "their default. Choose your own."
     lines = render_yaml(result).splitlines()
     assert "    rank: 8  # their default" in lines
     assert "  max_length: 2048  # their default" in lines
@@ -181,13 +182,13 @@ def test_fp16_and_an_unknown_scheduler_are_said(folder: Path) -> None:
 
 
 def test_every_key_has_a_row(folder: Path) -> None:
-    keys = {"packing": True, "deepspeed": "ds.json", "no_such_key": 3, "template": "qwen2_vl"}
+    keys = {"group_by_length": True, "no_such_key": 3, "template": "qwen2_vl"}
     result = imported(folder, **keys)
     for key in keys:
         assert row(result, key).verdict == "none"
         assert row(result, key).note
     assert "does not know" in row(result, "no_such_key").note
-    assert "not packed" in row(result, "packing").note
+    assert "no padding" in row(result, "group_by_length").note
 
 
 def test_paths_are_relative_to_the_run_yaml_and_it_loads(folder: Path) -> None:

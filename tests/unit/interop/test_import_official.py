@@ -93,7 +93,9 @@ def test_a_script_with_variables_in_one_long_text(folder: Path) -> None:
     }
     assert result.values["output"] == "./output"
     assert row(result, "nproc_per_node").value == "4"
-    assert row(result, "deepspeed").verdict == "none"
+    assert "--processes 4" in row(result, "nproc_per_node").note
+    assert training["parallel"] == "zero3"
+    assert row(result, "deepspeed").verdict == "carried"
 
 
 def test_their_defaults_that_are_not_ours_are_written(folder: Path) -> None:

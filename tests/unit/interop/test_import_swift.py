@@ -86,7 +86,9 @@ def test_a_script_with_continuations_comments_and_an_environment(folder: Path) -
     assert training["precision"] == "bf16"
     assert result.values["output"] == "out 2e-5"
     assert row(result, "truncation_strategy").verdict == "differs"
-    assert row(result, "NPROC_PER_NODE").verdict == "none"
+    assert "--processes 2" in row(result, "NPROC_PER_NODE").note
+    # Eight passes in each of two processes: theirs makes every step of 16 samples.
+    assert "gradient_accumulation" not in training
 
 
 def test_nothing_of_a_script_is_executed(folder: Path) -> None:
@@ -163,10 +165,9 @@ def test_processes_that_read_the_data(folder: Path) -> None:
 def test_every_key_has_a_row(folder: Path) -> None:
     result = script(
         folder,
-        f"{LEAST} --deepspeed zero2 --packing true --novel 1 --target_modules q --lora_bias all",
+        f"{LEAST} --packing_num_proc 2 --novel 1 --target_modules q --lora_bias all",
     )
-    assert row(result, "deepspeed").verdict == "none"
-    assert row(result, "packing").verdict == "none"
+    assert row(result, "packing_num_proc").verdict == "none"
     assert "does not know" in row(result, "novel").note
     assert row(result, "target_modules").result == ["q"]
     assert row(result, "lora_bias").verdict == "none"
