@@ -121,13 +121,6 @@ def test_evaluation_does_not_depend_on_the_batch_size(
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
-def test_several_processes_are_refused(command, workbench, monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    outcome = command("train", workbench())
-    assert outcome.code == 2
-    assert "2 processes were launched" in outcome.err
-
-
 def test_plain_peft_and_plain_transformers_load_what_was_exported(
     command, tmp_path: Path, shapes_folder: Path
 ) -> None:
