@@ -87,11 +87,21 @@ def test_exchanges_find_what_largest_first_misses() -> None:
     assert loads(shares, sizes) == [6, 6]
 
 
+def test_a_share_that_nothing_helps_does_not_keep_others_uneven() -> None:
+    sizes = [20, 6, 5, 2, 1]
+    shares = [[0], [1, 2], [3, 4]]
+    even_out(shares, np.array(sizes), target=7)
+    assert loads(shares, sizes) == [20, 7, 7]
+
+
 def test_best_fit_finds_what_even_shares_do_not() -> None:
     # 6 and 4, 5 and 5, 7 and 3: shares with two of the largest in one are over 10.
     sizes = [7, 6, 5, 5, 4, 3]
     assert sorted(map(sorted, filled(sizes, 3, 10))) == [[0, 5], [1, 4], [2, 3]]
     assert filled(sizes, 2, 10) == []
+    # One that fits nowhere is beside none of them.
+    beside = filled([25, *sizes], 4, 10)
+    assert sorted(map(sorted, beside)) == [[0], [1, 6], [2, 5], [3, 4]]
 
 
 @settings(deadline=None)
@@ -224,6 +234,13 @@ def test_ranks_wait_for_the_slowest_of_each_slot() -> None:
     # Padded, 4 and 1 cost 8, and 3 and 2 cost 6.
     padded = plan_of([4, 3, 2, 1], packed=False)
     assert idle_share(padded, [even]) == pytest.approx(1 - 14 / 16)
+
+
+def test_ranks_take_turns_with_what_costs_more() -> None:
+    plan = plan_of([8, 7, 4, 3], batch_size=1, gradient_accumulation=2)
+    slots = plan.step(0, 0).slots
+    lengths = [[int(plan.sizes.num_tokens[list(one.samples)].sum()) for one in s] for s in slots]
+    assert lengths == [[8, 7], [3, 4]]
 
 
 def test_figures_of_steps_that_are_known_by_heart() -> None:
