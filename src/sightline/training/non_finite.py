@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from sightline.training.parallel import own_part
+
 Way = Literal["weights", "batch", "forward", "loss", "backward", "unknown"]
 
 
@@ -103,7 +105,10 @@ class _Seen:
 
 
 def find_origin(
-    model: nn.Module, batch: Mapping[str, Any], loss_of: Callable[[], torch.Tensor]
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    loss_of: Callable[[], torch.Tensor],
+    anywhere: Callable[[bool], bool] = bool,
 ) -> Origin:
     """Run a micro-batch again and find the place. The gradients of the model are lost.
 
@@ -111,26 +116,37 @@ def find_origin(
         model: The model as it trains.
         batch: The micro-batch.
         loss_of: Computes its loss with the model, exactly as in training.
+        anywhere: Whether any process has found it. Where weights are shared all have to go
+            forward and back together; the others have then nothing to tell.
     """
-    ends = dict(_named_tensors(model))
-    if (found := _first_bad(ends.items())) is not None:
-        return Origin(way="weights", name=_plain(found), dtype=_dtype(ends[found]))
-    tensors = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
-    if (found := _first_bad(tensors.items())) is not None:
-        return Origin(way="batch", name=found, dtype=_dtype(tensors[found]))
+    given = _given_origin(model, batch)
+    if anywhere(given is not None):
+        return given or Origin(way="unknown")
     model.zero_grad()
     watch = _Watch(model)
     try:
         loss = loss_of()
     finally:
         watch.let_go()
-    if (origin := watch.forward_origin()) is not None:
-        return origin
-    if not bool(torch.isfinite(loss).all()):
+    origin = watch.forward_origin()
+    if origin is None and not bool(torch.isfinite(loss).all()):
         logits = watch.whole.went_out
-        return Origin(way="loss", dtype=logits.dtype, low=logits.low, high=logits.high)
+        origin = Origin(way="loss", dtype=logits.dtype, low=logits.low, high=logits.high)
+    if anywhere(origin is not None):
+        return origin or Origin(way="unknown")
     loss.backward()
     return watch.backward_origin() or Origin(way="unknown")
+
+
+def _given_origin(model: nn.Module, batch: Mapping[str, Any]) -> Origin | None:
+    """The weights, or the batch, where they are not finite before anything is computed."""
+    ends = dict(_named_tensors(model))
+    if (found := _first_bad(ends.items())) is not None:
+        return Origin(way="weights", name=_plain(found), dtype=_dtype(ends[found]))
+    tensors = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    if (found := _first_bad(tensors.items())) is not None:
+        return Origin(way="batch", name=found, dtype=_dtype(tensors[found]))
+    return None
 
 
 class _Watch:
@@ -253,7 +269,7 @@ def _first_bad(tensors: Iterable[tuple[str, torch.Tensor]]) -> str | None:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    return not tensor.is_floating_point() or bool(torch.isfinite(own_part(tensor)).all())
 
 
 def _dtype(tensor: torch.Tensor) -> str:

@@ -1,5 +1,6 @@
 """Several devices: what a run does where its processes share weights, gradients or steps."""
 
+from sightline.training.parallel.agreeing import anywhere, from_all, of_first
 from sightline.training.parallel.sharding import (
     is_sharded,
     never_wrapped,
@@ -12,20 +13,23 @@ from sightline.training.parallel.values import (
     clip_gradients,
     largest,
     norms,
-    of_first,
     over_slices,
+    own_part,
     whole,
 )
 
 __all__ = [
     "any_nonzero",
+    "anywhere",
     "clip_gradients",
+    "from_all",
     "is_sharded",
     "largest",
     "never_wrapped",
     "norms",
     "of_first",
     "over_slices",
+    "own_part",
     "roomy_device",
     "shard",
     "take_values",

@@ -126,17 +126,6 @@ def clip_gradients(gradients: Sequence[torch.Tensor], most: float) -> torch.Tens
     return norm
 
 
-def of_first(value: bool) -> bool:
-    """What the first process says. All have to ask.
-
-    Args:
-        value: What this one would say.
-    """
-    held: list[Any] = [value]
-    dist.broadcast_object_list(held, src=0)
-    return bool(held[0])
-
-
 def _square_sum(part: torch.Tensor) -> torch.Tensor:
     # One pass in float32 sums within blocks; the few sums of tensors are added in float64.
     return torch.linalg.vector_norm(part, dtype=torch.float32).double() ** 2

@@ -18,6 +18,7 @@ from torch import nn
 from sightline.errors import RunError
 from sightline.training.alarms import Alarm
 from sightline.training.non_finite import Origin, find_origin
+from sightline.training.parallel import anywhere, from_all, is_sharded
 
 Batch = Mapping[str, Any]
 LossOf = Callable[[Batch, Any], torch.Tensor]
@@ -51,6 +52,7 @@ class NonFiniteGuard:
 
     def __init__(self, model: nn.Module, tell: Callable[[Alarm], None]) -> None:
         self._model = model
+        self._is_sharded = is_sharded(model)
         self._tell = tell
         self._step: list[_MicroBatch] = []
         self.loss_of: LossOf | None = None
@@ -76,11 +78,16 @@ class NonFiniteGuard:
         Raises:
             RunError: It names the place where it began.
         """
-        for number, value in enumerate(torch.stack(list(losses)).tolist(), start=1):
-            if not math.isfinite(value):
-                self._end(
-                    f"the loss is {value} at step {step}, micro-batch {number}", step, [number]
-                )
+        values = torch.stack(list(losses)).tolist()
+        bad = [not math.isfinite(value) for value in values]
+        # Processes that share weights run it again together, or wait for each other forever.
+        for number, is_bad in enumerate(anywhere(bad) if self._is_sharded else bad, start=1):
+            if is_bad:
+                value = values[number - 1]
+                what = f"the loss is {value}"
+                if math.isfinite(value):
+                    what = "the loss of another process is not finite"
+                self._end(f"{what} at step {step}, micro-batch {number}", step, [number])
 
     def check_gradients(self, norms: Mapping[str, float], step: int) -> None:
         """Refuse gradients of a step where they are not finite.
@@ -121,7 +128,19 @@ class NonFiniteGuard:
             if one.random_cuda is not None:
                 torch.cuda.set_rng_state(one.random_cuda)
             again = partial(self.loss_of, one.batch, one.num_tokens)
-            origin = find_origin(self._model, one.batch, again)
+            if self._is_sharded:
+                origin = self._of_all(one, again)
+            else:
+                origin = find_origin(self._model, one.batch, again)
             if origin.way != "unknown":
                 break
         return origin
+
+    def _of_all(self, one: _MicroBatch, again: Callable[[], torch.Tensor]) -> Origin:
+        """What the first process knows that knows anything."""
+
+        def any_process(is_found: bool) -> bool:
+            return anywhere([is_found])[0]
+
+        own = find_origin(self._model, one.batch, again, any_process)
+        return next((origin for origin in from_all(own) if origin.way != "unknown"), own)
