@@ -29,6 +29,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _SHOW_CURSOR = b"\x1b[?25h\n"
 _STDOUT = 1
+# No signal has the number 0.
+_END = b"\0"
 
 
 def signal_name(signum: int) -> str:
@@ -85,6 +87,8 @@ class StopSignals:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(self._wakeup_before)
+        # Closing it would not do: workers that live on hold it open, too.
+        os.write(self._write_end, _END)
         os.close(self._write_end)
         assert self._thread is not None
         self._thread.join()
@@ -108,6 +112,8 @@ class StopSignals:
                             f"{signal_name(signum)}: the step ends and a checkpoint is saved; once "
                             "more ends at once."
                         )
+                if _END in numbers:
+                    return
 
     def forget_in_child(self) -> None:
         """Let a process that is forked off be ended by signals like any other."""
