@@ -95,13 +95,14 @@ def test_a_share_that_nothing_helps_does_not_keep_others_uneven() -> None:
 
 
 def test_best_fit_finds_what_even_shares_do_not() -> None:
-    # 6 and 4, 5 and 5, 7 and 3: shares with two of the largest in one are over 10.
-    sizes = [7, 6, 5, 5, 4, 3]
-    assert sorted(map(sorted, filled(sizes, 3, 10))) == [[0, 5], [1, 4], [2, 3]]
+    sizes = [8, 5, 5, 3, 3, 3]
+    shares = balanced(sizes, 3)
+    even_out(shares, np.array(sizes), target=10)
+    assert max(loads(shares, sizes)) == 11
+    assert sorted(map(sorted, filled(sizes, 3, 10))) == [[0], [1, 2], [3, 4, 5]]
     assert filled(sizes, 2, 10) == []
     # One that fits nowhere is beside none of them.
-    beside = filled([25, *sizes], 4, 10)
-    assert sorted(map(sorted, beside)) == [[0], [1, 6], [2, 5], [3, 4]]
+    assert sorted(map(sorted, filled([25, *sizes], 4, 10))) == [[0], [1], [2, 3], [4, 5, 6]]
 
 
 @settings(deadline=None)

@@ -9,12 +9,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from sightline.config import DataConfig, RunConfig
 from sightline.data import EncodedSample
 from sightline.data.batches import CostRates, sizes_of
+from sightline.data.items import Patches, patches_of
 from sightline.data.samples import PlannedSamples
 from sightline.model import open_checkpoint
 from sightline.preparation import prepare_data
@@ -105,6 +107,17 @@ def test_sizes_are_those_of_the_samples(
     if max_length is not None:
         assert any(planned.item(number).piece for number in range(len(planned)))
         assert any(planned.item(number).image_max_pixels for number in range(len(planned)))
+
+
+def test_frames_attend_each_to_itself() -> None:
+    # A picture of 6 patches, and a video of 3 frames with 4 each; nothing; a picture of 2.
+    media = [[(1, 2, 3), (3, 2, 2)], [], [(1, 1, 2)]]
+    assert [Patches.of(grids) for grids in media] == [(18, 36 + 3 * 16), (0, 0), (2, 4)]
+    rows = [[dict(zip("thw", grid, strict=True)) for grid in grids] for grids in media]
+    counts, pairs = patches_of(pa.chunked_array([pa.array(rows[:1]), pa.array(rows[1:])]))
+    assert (counts.tolist(), pairs.tolist()) == ([18, 0, 2], [84, 0, 4])
+    empty, _ = patches_of(pa.chunked_array([pa.array(rows)[:0]]))
+    assert empty.tolist() == []
 
 
 def test_a_sample_that_is_seen_twice_has_its_size_twice(
