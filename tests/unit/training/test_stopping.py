@@ -248,3 +248,18 @@ def test_a_child_that_is_forked_is_ended_like_any_other() -> None:
         assert os.WTERMSIG(status) == signal.SIGTERM
         time.sleep(0.1)
         assert signals.asked is None
+
+
+def test_a_child_that_lives_on_holds_nobody_up() -> None:
+    """Workers of a loader that is kept are there when training is over."""
+    with StopSignals():
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+        began = time.monotonic()
+    try:
+        assert time.monotonic() - began < 5
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -1,0 +1,181 @@
+"""``--processes`` and ``--max-restarts``: several processes are one run; a crash is not its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+Configured = Callable[..., Path]
+
+
+@pytest.fixture
+def configured(workbench: Any) -> Configured:
+    """A configuration of eight samples that trains for so many steps, unverified."""
+
+    def write(**changes: object) -> Path:
+        settings: dict[str, object] = {
+            "training__max_steps": 6,
+            "training__batch_size": 2,
+            "training__learning_rate": 1e-3,
+            "verify__enabled": False,
+        }
+        return workbench([workbench.row() for _ in range(8)], **{**settings, **changes})
+
+    return write
+
+
+def start(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", *launcher, *(["-m"] if launcher else []), "sightline"]
+    return subprocess.Popen(
+        [*command, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ONE_THREAD},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def children(parent: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """Processes that a process started, with their environments."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                words = (folder / "environ").read_bytes().decode().split("\0")
+                yield int(folder.name), dict(word.split("=", 1) for word in words if "=" in word)
+        except OSError:
+            continue
+
+
+def rank_pid(launcher: int, rank: int) -> int:
+    return next(pid for pid, env in children(launcher) if env.get("RANK") == str(rank))
+
+
+def wait_until(process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 200
+    while not holds():
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            raise AssertionError(process.communicate())
+        time.sleep(0.02)
+
+
+def state(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())
+
+
+def steps(run: Path) -> list[int]:
+    file = run / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [entry["step"] for entry in map(json.loads, lines) if "loss" in entry]
+
+
+def test_two_processes_are_one_run_with_one_certificate(configured: Configured) -> None:
+    config = configured(verify__enabled=True)
+    code, out, err = finish(start("train", config, "--processes", 2))
+    run = config.parent / "run"
+    assert (code, err) == (0, "")
+    assert out.count("trained 6 steps") == 1
+    assert out.count("verdict The exported model is the model that was trained.") == 1
+    assert steps(run) == [1, 2, 3, 4, 5, 6]
+    assert state(run)["state"] == "verified"
+    assert state(run)["batches"]["num_processes"] == 2
+    assert (run / "report.html").is_file()
+
+
+def test_torchrun_is_as_good(configured: Configured) -> None:
+    config = configured(verify__enabled=True)
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    code, out, err = finish(start("train", config, launcher=torchrun))
+    assert code == 0, err
+    assert out.count("trained 6 steps") == 1
+    assert out.count("verdict The exported model is the model that was trained.") == 1
+    assert state(config.parent / "run")["state"] == "verified"
+
+
+def test_a_rank_that_is_killed_ends_the_run_and_is_named(configured: Configured) -> None:
+    config = configured(training__max_steps=5000)
+    run = config.parent / "run"
+    process = start("train", config, "--processes", 2)
+    wait_until(process, lambda: len(steps(run)) > 2)
+    pids = [rank_pid(process.pid, rank) for rank in (0, 1)]
+    os.kill(pids[1], signal.SIGKILL)
+    began = time.monotonic()
+    code, _, err = finish(process)
+    assert code == 137
+    assert err.splitlines()[0] == "sightline: rank 1 of 2 was killed by SIGKILL."
+    assert "gloo" not in err
+    assert "Traceback" not in err
+    assert time.monotonic() - began < 15
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_crash_is_followed_by_the_rest_of_the_run(configured: Configured) -> None:
+    config = configured(training__max_steps=40, training__save_every=1)
+    run = config.parent / "run"
+    process = start("train", config, "--processes", 2, "--max-restarts", 1)
+    wait_until(process, lambda: (run / "checkpoints" / "checkpoint-3").is_dir())
+    os.kill(rank_pid(process.pid, 1), signal.SIGKILL)
+    code, out, err = finish(process)
+    assert code == 0, err
+    assert err.splitlines()[0] == "sightline: rank 1 of 2 was killed by SIGKILL."
+    assert "sightline: starting again, 1 of 1 times.\n" in err
+    # Gone on with, not begun anew: every step stands once.
+    assert steps(run) == list(range(1, 41))
+    assert "trained 40 steps" in out
+    assert state(run)["state"] == "trained"
+
+
+def test_one_process_is_started_again_too(configured: Configured) -> None:
+    config = configured(training__max_steps=40, training__save_every=1)
+    run = config.parent / "run"
+    process = start("train", config, "--max-restarts", 1)
+    wait_until(process, lambda: (run / "checkpoints" / "checkpoint-3").is_dir())
+    [(pid, _)] = [(pid, env) for pid, env in children(process.pid) if "SIGHTLINE_LAUNCHER" in env]
+    os.kill(pid, signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code == 0, err
+    assert err.startswith("sightline: the run was killed by SIGKILL.\n")
+    assert steps(run) == list(range(1, 41))
+
+
+def test_bad_input_is_told_as_by_one_process(configured: Configured) -> None:
+    config = configured(tuning__language__targets=["no_such_layer"])
+    alone = finish(start("train", config))
+    together = finish(start("train", config, "--processes", 2, "--max-restarts", 3))
+    assert alone[0] == 2
+    assert alone[2].startswith("sightline: ")
+    assert (together[0], together[2]) == (alone[0], alone[2])
+    assert not (config.parent / "run").exists()
+
+
+def test_our_options_are_not_for_a_process_of_another_launcher(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    code, _, err = finish(start("train", configured(), "--processes", 2))
+    assert code == 2
+    assert "started by torchrun or another launcher" in err
