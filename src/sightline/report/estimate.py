@@ -14,6 +14,7 @@ GIB = 2**30
 _KEYS = (
     ("batch_size", "training.batch_size"),
     ("accumulation", "training.gradient_accumulation"),
+    ("tokens_per_row", "training.tokens_per_row"),
     ("checkpointing", "training.gradient_checkpointing"),
     ("num_workers", "training.num_workers"),
 )
@@ -53,16 +54,11 @@ def proposed_changes(record: Mapping[str, Any]) -> list[str]:
 
 def _sections(record: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield _parts(record)
-    batch = record["batch"]
-    count = batch["samples"]
-    yield Text(
-        f"largest batch: {count} {'sample' if count == 1 else 'samples'}, "
-        f"{batch['longest_tokens']:,} tokens the longest, {batch['vision_tokens']:,} of vision"
-    )
+    yield Text(_batch(record))
     if len(record["stages"]) > 1:
         stages = record["stages"]
         yield Text(f"most in stage {stages[record['stage']]}, of {', '.join(stages)}")
-    yield Text(_time(record["step"]))
+    yield from map(Text, _time(record["step"], record["num_ranks"]))
     yield from _proposal(record)
 
 
@@ -79,14 +75,42 @@ def _parts(record: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def _time(step: Mapping[str, Any]) -> str:
-    if step["seconds"] is None:
-        return f"a step is {step['flops'] / 1e12:,.1f} TFLOP; its time here is not known"
-    epoch = _duration(step["seconds"] * step["steps_an_epoch"])
+def _batch(record: Mapping[str, Any]) -> str:
+    batch = record["batch"]
+    count = batch["samples"]
+    laid = "" if count == 1 else " packed" if record["packed"] else " padded"
     return (
-        f"a step takes about {_duration(step['seconds'])}, an epoch {epoch}: "
-        f"{step['utilisation']:.0%} of {step['tflops']:,.3g} TFLOP/s"
+        f"most in a micro-batch of {count} {'sample' if count == 1 else 'samples'}{laid}: "
+        f"{batch['tokens']:,} tokens, {batch['vision_tokens']:,} of vision"
     )
+
+
+def _time(step: Mapping[str, Any], num_ranks: int) -> Iterator[str]:
+    if step["seconds"] is None:
+        yield f"a step is {step['flops'] / 1e12:,.1f} TFLOP; its time here is not known"
+    else:
+        epoch = _duration(step["seconds"] * step["steps_an_epoch"])
+        yield (
+            f"a step takes about {_duration(step['seconds'])}, an epoch {epoch}: "
+            f"{step['utilisation']:.0%} of {step['tflops']:,.3g} TFLOP/s"
+        )
+    rate = step["tokens_a_second"]
+    speed = "" if rate is None else f", {rate:,.0f} tokens a second"
+    lost = []
+    if step["padding_share"] > 0:
+        lost.append(f"{step['padding_share']:.0%} padding")
+    if num_ranks > 1:
+        lost.append(f"{num_ranks} processes wait {step['idle_share']:.0%} of the time")
+    yield (
+        f"a step has {step['tokens']:,.0f} tokens in {_number(step['micro_batches'])} "
+        f"micro-batches{speed}"
+    )
+    if lost:
+        yield "; ".join(lost)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
 
 
 def _proposal(record: Mapping[str, Any]) -> Iterator[RenderableType]:

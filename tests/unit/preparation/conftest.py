@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from sightline.config import TrainingConfig, TuningConfig
 from sightline.model import (
     Checkpoint,
+    attend_by_segments,
     load_weights,
     open_checkpoint,
+    return_losses,
     skeleton,
     take_raw_pixels,
 )
-from sightline.positions import place_batch
+from sightline.positions import layout_of_ids, place_batch, place_layouts
 from sightline.tuning import TuningPlan, apply_plan, resolve_plan
 
 
@@ -32,19 +37,21 @@ class Planned:
         real: bool,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.checkpoint = checkpoint
+        # Attention is chosen in the configuration, which a skeleton shares.
+        self.checkpoint = checkpoint = replace(checkpoint, config=deepcopy(checkpoint.config))
         self.family = checkpoint.family
         model: Any = (
             load_weights(checkpoint.source, dtype=dtype)
             if real
             else skeleton(checkpoint, dtype=dtype)
         )
+        attend_by_segments(model, checkpoint.family)
         assert checkpoint.recipes is not None
         take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
         self.plan: TuningPlan = resolve_plan(
             model, checkpoint.family, TuningConfig.model_validate(tuning), TrainingConfig()
         )
-        self.model: Any = apply_plan(model, self.plan)
+        self.model: Any = apply_plan(return_losses(model, kind="chunked"), self.plan)
         self.real = real
 
     def batch(
@@ -78,6 +85,41 @@ class Planned:
                 dtype=torch.uint8,
                 device="cpu" if self.real else "meta",
             ),
+        }
+
+    def packed_row(
+        self, samples: Sequence[tuple[Sequence[tuple[int, int, int]], int, int]]
+    ) -> dict[str, torch.Tensor]:
+        """One row of samples end to end: the grids of each, its words without and with a loss."""
+        alone = [self.batch(grids, text=text, answer=answer) for grids, text, answer in samples]
+        rule = self.checkpoint.position_rule
+        ends = np.cumsum([one["input_ids"].shape[1] for one in alone])
+        placed = place_layouts(
+            [
+                [
+                    layout_of_ids(
+                        one["input_ids"][0].numpy(), rule, image_grid_thw=one["image_grid_thw"]
+                    )
+                    for one in alone
+                ]
+            ],
+            rule.rope,
+            tokens_per_second=rule.tokens_per_second,
+            width=int(ends[-1]),
+        )
+        row = {
+            name: torch.cat([one[name] for one in alone], dim=dim)
+            for name, dim in (
+                ("input_ids", 1),
+                ("labels", 1),
+                ("image_grid_thw", 0),
+                ("pixel_values", 0),
+            )
+        }
+        row["labels"][0, [0, *ends[:-1]]] = -100
+        return row | {
+            "position_ids": torch.from_numpy(placed.model_position_ids),
+            "cu_seqlens": torch.tensor([0, *ends], dtype=torch.int32),
         }
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +11,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sightline.model import open_checkpoint
+from sightline.model.head_loss.chunked import chunk_length
 from sightline.preparation.estimate import Device, find_device
 from sightline.preparation.estimate.costs import static_of
 from sightline.preparation.estimate.simulate import Pass, simulate
 from sightline.training.loss import model_loss
 from sightline.tuning import enter_stage
 
+aten = torch.ops.aten
 FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 GRIDS = [(1, 16, 16), (1, 8, 24)]
+# Segments of several lengths, two of one length side by side.
+ROW = [([(1, 16, 16)], 40, 20), ([(1, 8, 8)], 90, 20), ([(1, 8, 8)], 90, 20), (GRIDS, 10, 30)]
 FULL: dict[str, Any] = dict.fromkeys(
     ("vision", "projector", "language", "embeddings", "head"), "full"
 )
@@ -37,9 +43,10 @@ def cpu() -> Device:
     return find_device("cpu")
 
 
-def run(one: Any, device: Device, **settings: Any) -> Pass:
+def run(one: Any, device: Device, batch: Any = None, **settings: Any) -> Pass:
     chosen = {"checkpointing": False, "autocast": False, "accumulates": False} | settings
-    return simulate(one.model, one.family, one.batch(GRIDS), model_loss, device, **chosen)
+    batch = one.batch(GRIDS) if batch is None else batch
+    return simulate(one.model, one.family, batch, model_loss, device, **chosen)
 
 
 class Saved:
@@ -49,7 +56,7 @@ class Saved:
         self.tensor = tensor
 
 
-def bytes_kept(one: Any, *, autocast: bool = False) -> int:
+def bytes_kept(one: Any, batch: Any = None, *, autocast: bool = False) -> int:
     """What autograd keeps of a real forward pass, beside weights: by its own hooks."""
     model = one.model.train()
     weights = {tensor.untyped_storage().data_ptr() for tensor in model.parameters()}
@@ -65,7 +72,7 @@ def bytes_kept(one: Any, *, autocast: bool = False) -> int:
         torch.autocast("cpu", torch.bfloat16, enabled=autocast),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda holder: holder.tensor),
     ):
-        loss, _ = model_loss(model, one.batch(GRIDS), None)
+        loss, _ = model_loss(model, one.batch(GRIDS) if batch is None else batch, None)
     storages = {
         holder.tensor.untyped_storage().data_ptr(): holder.tensor.untyped_storage().nbytes()
         for holder in saved
@@ -74,11 +81,12 @@ def bytes_kept(one: Any, *, autocast: bool = False) -> int:
     return sum(size for where, size in storages.items() if where not in weights)
 
 
-def held_beside(one: Any) -> int:
+def held_beside(one: Any, batch: Any = None) -> int:
     """Bytes alive after a forward pass that autograd does not hold: the batch, folded weights."""
-    batch = sum(tensor.untyped_storage().nbytes() for tensor in one.batch(GRIDS).values())
+    given = one.batch(GRIDS) if batch is None else batch
+    held = sum(tensor.untyped_storage().nbytes() for tensor in given.values())
     folded = [module.raw_folded for module in one.model.modules() if hasattr(module, "raw_folded")]
-    return batch + sum(
+    return held + sum(
         tensor.untyped_storage().nbytes()
         for kept in folded
         for entry in kept.values()
@@ -97,6 +105,23 @@ def test_what_is_kept_is_what_autograd_keeps(
     ran = run(one, cpu)
     # Numbers of a few tokens differ: positions and masks that both hold under two names.
     assert sum(ran.kept.values()) - held_beside(one) == pytest.approx(real, abs=8_000)
+
+
+@pytest.mark.parametrize("family", FAMILY_KEYS)
+@pytest.mark.parametrize("plan", ["default", "full", "vision_lora"])
+def test_a_packed_row_keeps_what_autograd_keeps_and_computes_what_torch_counts(
+    planned: Callable, family: str, plan: str, cpu: Device
+) -> None:
+    real = planned(family, PLANS[plan], real=True)
+    # First: later passes find what folding the patch embedding made.
+    flops = counted(real, real.packed_row(ROW))
+    real.model.zero_grad()
+    kept = bytes_kept(real, real.packed_row(ROW))
+    one = planned(family, PLANS[plan])
+    ran = run(one, cpu, one.packed_row(ROW))
+    found = sum(ran.kept.values()) - held_beside(one, one.packed_row(ROW))
+    assert found == pytest.approx(kept, abs=8_000)
+    assert ran.flops == flops
 
 
 @pytest.mark.parametrize("plan", ["default", "full", "vision_lora"])
@@ -194,7 +219,8 @@ def test_gradients_of_an_earlier_pass_are_not_counted_twice(planned: Callable, c
     one = planned("qwen2_5_vl", FULL)
     alone, second = run(one, cpu), run(one, cpu, accumulates=True)
     assert second.peak["gradients"] == 0
-    assert alone.kept == second.kept
+    # The head's is known with the loss: it becomes the gradient, or is added to it.
+    assert sum(alone.kept.values()) == sum(second.kept.values())
     assert all(parameter.grad is None for parameter in one.model.parameters())
 
 
@@ -204,12 +230,13 @@ def test_blocks_run_once_cost_what_all_of_them_cost(
     planned: Callable, plan: str, checkpointing: bool, cpu: Device
 ) -> None:
     one = planned("qwen2_5_vl", {})
-    config = one.checkpoint.config
+    checkpoint = open_checkpoint(one.checkpoint.source)
+    config: Any = checkpoint.config
     config.text_config.num_hidden_layers = 9
     config.text_config.layer_types = ["full_attention"] * 9
     config.vision_config.depth = 7
     config.vision_config.fullatt_block_indexes = [3]
-    deep = type(one)(one.checkpoint, PLANS[plan], real=False)
+    deep = type(one)(checkpoint, PLANS[plan], real=False)
     once = run(deep, cpu, checkpointing=checkpointing)
     every = run(deep, cpu, checkpointing=checkpointing, every_block=True)
     assert once.peak_bytes == pytest.approx(every.peak_bytes, rel=1e-3)
@@ -218,15 +245,53 @@ def test_blocks_run_once_cost_what_all_of_them_cost(
     assert not any("PassedOn" in type(module).__name__ for module in deep.model.modules())
 
 
+def counted(real: Any, batch: Any) -> int:
+    """Operations of a real pass, as torch counts them."""
+    # Torch 2.11 does not count the attention of CPUs.
+    known = {
+        aten._scaled_dot_product_flash_attention_for_cpu: (
+            lambda query, key, *_, **__: 4 * math.prod(query) * key[2]
+        ),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda _, query, key, *__, **___: 10 * math.prod(query) * key[2]
+        ),
+    }
+    with FlopCounterMode(display=False, custom_mapping=known) as counter:
+        loss, _ = model_loss(real.model.train(), batch, None)
+        loss.backward()
+    return counter.get_total_flops()
+
+
 @pytest.mark.parametrize("family", FAMILY_KEYS)
 def test_operations_are_those_that_torch_counts(
     planned: Callable, family: str, cpu: Device
 ) -> None:
     real = planned(family, FULL, real=True)
-    with FlopCounterMode(display=False) as counter:
-        loss, _ = model_loss(real.model.train(), real.batch(GRIDS), None)
-        loss.backward()
-    assert run(planned(family, FULL), cpu).flops == counter.get_total_flops()
+    flops = counted(real, real.batch(GRIDS))
+    assert run(planned(family, FULL), cpu).flops == flops
+
+
+@pytest.mark.parametrize("tuning", [{}, FULL], ids=["lora", "full"])
+def test_logits_are_there_in_chunks_and_gradients_of_the_head_where_it_trains(
+    planned: Callable, tuning: dict[str, Any], cpu: Device
+) -> None:
+    large = planned("qwen2_5_vl", {})
+    checkpoint = open_checkpoint(large.checkpoint.source)
+    config: Any = checkpoint.config
+    config.text_config.vocab_size = vocabulary = 151_936
+    one = type(large)(checkpoint, tuning, real=False)
+    answer, hidden = 4000, config.text_config.hidden_size
+    ran = run(one, cpu, one.batch([(1, 4, 4)], answer=answer), checkpointing=True)
+    of_head = vocabulary * hidden * 4 if tuning else 0
+    of_hidden = answer * hidden * 4
+    # Where the head trains its gradient is one; the hidden states are picked, and their gradient
+    # waits.
+    kept = ran.kept["logits"] + ran.kept["gradients"]
+    assert kept == pytest.approx(of_head + of_hidden, rel=0.1)
+    chunk = chunk_length(answer, vocabulary, hidden) * vocabulary * 4
+    assert chunk < answer * vocabulary * 4 / 10
+    at_the_head = ran.peak["logits"] + ran.peak["gradients"] + ran.peak["transient"]
+    assert chunk + of_head < at_the_head < 2.2 * chunk + of_head + 3 * of_hidden
 
 
 def test_stages_cost_what_they_train(planned: Callable, cpu: Device) -> None:

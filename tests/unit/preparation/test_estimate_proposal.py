@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sightline.errors import ConfigError
 from sightline.preparation.estimate import DEVICES, find_device
-from sightline.preparation.estimate.costs import Cost, Settings
-from sightline.preparation.estimate.proposal import propose, propose_workers, remedies
+from sightline.preparation.estimate.costs import Cost
+from sightline.preparation.estimate.proposal import (
+    ladder_of,
+    propose,
+    propose_workers,
+    remedies,
+)
+from sightline.preparation.estimate.settings import Settings
 
 RUN = Settings(batch_size=2, accumulation=6, checkpointing=True)
+IN_TOKENS = Settings(
+    batch_size=1, accumulation=8, tokens_per_step=20_000, tokens_per_row=3000, checkpointing=True
+)
 
 
 def cost_of(settings: Settings, *, fixed: int = 100, plain: int = 50, again: int = 10) -> Cost:
     each = again if settings.checkpointing else plain
-    parts = {"weights": fixed, "activations": each * settings.batch_size}
+    size = settings.batch_size if settings.tokens_per_row is None else settings.tokens_per_row
+    parts = {"weights": fixed, "activations": each * size}
     return Cost(settings=settings, stage=0, batch=(0,), parts=parts, kept={}, flops=0)
 
 
@@ -29,7 +41,7 @@ def cost_of(settings: Settings, *, fixed: int = 100, plain: int = 50, again: int
     ],
 )
 def test_the_fastest_settings_that_fit(memory: int, batch_size: int, checkpointing: bool) -> None:
-    found = propose(RUN, cost_of, memory)
+    found = propose(ladder_of(RUN, 900), cost_of, memory)
     assert found.fits
     chosen = found.cost.settings
     assert chosen.batch_size * chosen.accumulation == 12
@@ -38,9 +50,41 @@ def test_the_fastest_settings_that_fit(memory: int, batch_size: int, checkpointi
 
 
 def test_where_nothing_fits_the_smallest_settings_are_told() -> None:
-    found = propose(RUN, cost_of, 110)
+    found = propose(ladder_of(RUN, 900), cost_of, 110)
     assert not found.fits
     assert found.cost.settings == Settings(batch_size=1, accumulation=12, checkpointing=True)
+
+
+@pytest.mark.parametrize(
+    ("memory", "tokens_per_row", "checkpointing"),
+    [
+        (100 + 50 * 16_384, 8192, False),
+        (1_000_000, 16_384, False),
+        (100 + 50 * 3400, 3000, False),
+        (100 + 50 * 2400, 2048, False),
+        (100 + 10 * 4000, 3000, True),
+    ],
+)
+def test_a_run_in_tokens_is_told_how_long_its_rows_may_be(
+    memory: int, tokens_per_row: int, checkpointing: bool
+) -> None:
+    found = propose(ladder_of(IN_TOKENS, 1500), cost_of, memory)
+    chosen = found.cost.settings
+    assert found.fits
+    assert (chosen.tokens_per_row, chosen.checkpointing) == (tokens_per_row, checkpointing)
+    # Everything else stays, the size of a step above all.
+    assert replace(chosen, tokens_per_row=3000, checkpointing=True) == IN_TOKENS
+
+
+def test_rows_hold_the_longest_sample_and_no_more_than_a_rank_has() -> None:
+    def rows(longest: int, num_ranks: int = 1) -> list[int | None]:
+        return [one.tokens_per_row for one in ladder_of(IN_TOKENS, longest, num_ranks=num_ranks)]
+
+    assert rows(1500) == [2048, 3000, 4096, 8192, 16_384]
+    assert rows(1500, num_ranks=4) == [2048, 3000, 4096]
+    # A row of its own limit is no smaller for the sample that is alone in it anyway.
+    assert rows(3500) == [4096, 8192, 16_384]
+    assert rows(30_000) == [32_768]
 
 
 def test_what_is_largest_is_named_first() -> None:
@@ -53,11 +97,15 @@ def test_what_is_largest_is_named_first() -> None:
         "transient": 0,
     }
     cost = Cost(settings=RUN, stage=0, batch=(0,), parts=parts, kept={}, flops=0)
-    first, second, third = remedies(cost, longest_tokens=9000, vision_tokens=8000)
+    told = remedies(cost, longest_tokens=9000, vision_tokens=8000, is_gpu=False)
+    first, second, third = told
     assert "data.images.max_pixels" in first
     assert "8,000" in first
     assert "tuning.quantization" in second
     assert "tuning.lora.rank" in third
+    with_gpus = remedies(cost, longest_tokens=9000, vision_tokens=8000, is_gpu=True)
+    assert "training.parallel fsdp" in with_gpus[1]
+    assert [one for one in with_gpus if one not in told] == with_gpus[1:2]
 
 
 @pytest.mark.parametrize(

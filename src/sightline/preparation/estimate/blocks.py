@@ -83,9 +83,10 @@ def run_once(model: nn.Module, rows: Sequence[Row]) -> Iterator[None]:
 class BlockWatch:
     """Tells a timeline where blocks begin and end, forward and backward.
 
-    Attention inside a vision tower is cut at images, frames and windows. Memory does not depend on
-    the cuts, and a call for every window of a long video would take minutes: it runs uncut, and
-    its operations are counted from the cuts that it was given.
+    Attention inside a vision tower is cut at images, frames and windows. What it keeps does not
+    depend on how many pieces there are, only on whether there are several, and thousands of
+    windows of a long video would take minutes: two halves run, and the operations are counted from
+    the cuts that were given.
 
     Args:
         tracker: Of the step.
@@ -103,10 +104,10 @@ class BlockWatch:
         self._timeline = timeline
         self._copies = copies
         self._checkpointing = checkpointing
+        self._is_forward = True
         self._running: tuple[str, int, int] | None = None
-        self._cut: int | None = None
+        self._pairs: dict[str, int] = {}
         self._output: torch.Tensor | None = None
-        self._width = 0
 
     @contextmanager
     def over(self, model: nn.Module, paths: Sequence[str]) -> Iterator[None]:
@@ -124,6 +125,13 @@ class BlockWatch:
             self.leave()
             self._output = None
 
+    def end_forward(self) -> None:
+        """What calls a block from now on computes it again.
+
+        transformers 5.17 runs the hooks of a block then, too; 5.23 does not.
+        """
+        self._is_forward = False
+
     def leave(self) -> None:
         """Whatever block is running has ended."""
         if self._running is not None:
@@ -132,39 +140,41 @@ class BlockWatch:
             self.extra_flops += copies * (self._tracker.flops - flops)
             self.extra_calls += copies * (self._tracker.calls - calls)
             self._running = None
+        self._tracker.counts_attention = True
         self._timeline.leave()
 
     def _enter(self, name: str, direction: Any) -> None:
         self.leave()
         self._running = name, self._tracker.flops, self._tracker.calls
+        self._tracker.counts_attention = name not in self._pairs
         self._timeline.enter(Segment(name, direction))
 
     def _before(self, name: str) -> Any:
         def hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            follows = hidden is self._output
-            if hidden.requires_grad and not follows and not isinstance(block, _PassedOn):
-                # Its gradient is complete when this block is done. Where it is the output of the
-                # block before, that one begins then.
-                hidden.register_hook(lambda _: self.leave())
-            self._cut = None
             cuts = kwargs.get("cu_seqlens")
-            if cuts is not None:
-                lengths = (cuts[1:] - cuts[:-1]).double()
-                self._cut, self._width = int(lengths.square().sum()), hidden.shape[-1]
-                self._tracker.cut.add((int(cuts[-1]), self._width))
-                kwargs = {**kwargs, "cu_seqlens": torch.stack([cuts[0], cuts[-1]])}
-            if not isinstance(block, _PassedOn):
-                self._enter(name, "forward")
-            return args, kwargs
+            if self._is_forward:
+                if cuts is not None:
+                    self._pairs[name] = int(cuts.diff().double().square().sum())
+                if not isinstance(block, _PassedOn):
+                    self._begin(name, args[0] if args else kwargs["hidden_states"])
+            return args, kwargs if cuts is None else {**kwargs, "cu_seqlens": _halved(cuts)}
 
         return hook
 
+    def _begin(self, name: str, hidden: torch.Tensor) -> None:
+        if hidden.requires_grad and hidden is not self._output:
+            # Its gradient is complete when this block is done. Where it is the output of the
+            # block before, that one begins then.
+            hidden.register_hook(lambda _: self.leave())
+        self._enter(name, "forward")
+
     def _after(self, name: str) -> Any:
         def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if not self._is_forward:
+                return
             hidden = output[0] if isinstance(output, tuple) else output
-            if self._cut is not None:
-                self._count_attention(hidden)
+            if name in self._pairs:
+                self._count_attention(self._pairs[name], hidden)
             if isinstance(block, _PassedOn):
                 return
             self.leave()
@@ -174,12 +184,18 @@ class BlockWatch:
 
         return hook
 
-    def _count_attention(self, hidden: torch.Tensor) -> None:
-        assert self._cut is not None
+    def _count_attention(self, pairs: int, hidden: torch.Tensor) -> None:
         products = _FORWARD_PRODUCTS
         if hidden.requires_grad:
             products += _BACKWARD_PRODUCTS + _FORWARD_PRODUCTS * self._checkpointing
-        self.extra_flops += 2 * products * self._cut * self._width
+        self.extra_flops += 2 * products * pairs * hidden.shape[-1]
+
+
+def _halved(cuts: torch.Tensor) -> torch.Tensor:
+    """Borders of two halves where there are several segments, of one where there is one."""
+    last = int(cuts[-1])
+    several = int((cuts.diff() > 0).sum()) > 1
+    return cuts.new_tensor([0, last // 2, last] if several else [0, last])
 
 
 class _PassedOn(nn.Module):

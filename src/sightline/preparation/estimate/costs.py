@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from sightline.config import RunConfig
 from sightline.families import MappedFamily
-from sightline.model import Checkpoint, return_losses, skeleton, take_raw_pixels
-from sightline.preparation.estimate.batches import Batches
+from sightline.model import (
+    Checkpoint,
+    attend_by_segments,
+    return_losses,
+    skeleton,
+    take_raw_pixels,
+)
+from sightline.preparation.estimate.batches import Batches, Load
 from sightline.preparation.estimate.devices import Device
+from sightline.preparation.estimate.settings import Settings
 from sightline.preparation.estimate.simulate import Loss, Pass, simulate
 from sightline.preparation.estimate.timeline import Part
 from sightline.tuning import (
@@ -28,21 +36,6 @@ from sightline.tuning import (
 _OPTIMIZER_BYTES = 8
 # bitsandbytes: 4 bits with a scale of 8 bits for 64 values; 8 bits with a scale a row.
 _QUANTISED_BITS = {"nf4": 4.127, "fp4": 4.127, "int8": 8.01}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """What a proposal may change.
-
-    Attributes:
-        batch_size: Samples in a forward pass.
-        accumulation: Forward passes in a step.
-        checkpointing: Whether activations are computed twice.
-    """
-
-    batch_size: int
-    accumulation: int
-    checkpointing: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +62,7 @@ class Cost:
     Attributes:
         settings: At these settings.
         stage: Number of the stage, 0-based.
-        batch: The samples that cost most.
+        batch: The samples of the micro-batch.
         parts: Bytes by part at the peak.
         kept: Bytes that a forward pass leaves to the backward pass, by part.
         flops: Operations of the pass.
@@ -94,47 +87,48 @@ class Costs:
     Args:
         config: The run's configuration.
         checkpoint: The opened checkpoint.
-        batches: The run's batches, without pixels.
-        loss: Loss of a batch as training computes it.
+        planned: The plan, and the model as the run will have it: `planned_skeleton`.
+        batches: The run's micro-batches, without pixels.
+        loss: Loss of a micro-batch as training computes it.
         device: What the run is for.
-
-    Raises:
-        PlanError: The plan cannot be.
     """
 
     def __init__(
         self,
         config: RunConfig,
         checkpoint: Checkpoint,
+        planned: tuple[TuningPlan, nn.Module],
         batches: Batches,
         loss: Loss,
         device: Device,
     ) -> None:
         self.dtype = precision_of(config.training.precision, device)
         self.batches = batches
-        self.plan, self.model = planned_skeleton(config, checkpoint, self.dtype)
+        self.plan, self.model = planned
         self._family: MappedFamily = checkpoint.family
         self._loss = loss
         self._device = device
         self._static: dict[int, Static] = {}
         self._collated: dict[tuple[int, ...], dict[str, torch.Tensor]] = {}
 
-    def worst(self, settings: Settings) -> Cost:
-        """The peak over all stages and the batches that cost most."""
+    def worst(self, settings: Settings, *, stage: int | None = None) -> Cost:
+        """The peak over the micro-batches that cost most, in a stage or in all."""
+        stages = range(len(self.plan.stages)) if stage is None else [stage]
         costs = [
-            self.of(settings, stage, batch)
-            for stage in range(len(self.plan.stages))
-            for batch in self.batches.costliest(settings.batch_size)
+            self.of(settings, number, load)
+            for number in stages
+            for load in self.batches.costliest(settings)
         ]
         return max(costs, key=lambda cost: cost.peak_bytes)
 
-    def of(self, settings: Settings, stage: int, batch: tuple[int, ...]) -> Cost:
-        """The peak in a stage with a batch."""
-        accumulates = settings.accumulation > 1
+    def of(self, settings: Settings, stage: int, load: Load) -> Cost:
+        """The peak in a stage with a micro-batch."""
         static = self.static(stage)
-        ran = self.run(stage, batch, checkpointing=settings.checkpointing, accumulates=accumulates)
+        ran = self.run(
+            stage, load.samples, checkpointing=settings.checkpointing, accumulates=load.follows
+        )
         peak: dict[str, int] = dict(ran.peak.items())
-        if accumulates:
+        if load.follows:
             peak["gradients"] += static.gradients
         if sum(peak.values()) < static.gradients:
             # The step of the optimizer, when everything else is gone.
@@ -142,23 +136,23 @@ class Costs:
         return Cost(
             settings=settings,
             stage=stage,
-            batch=batch,
+            batch=load.samples,
             parts={"weights": static.weights, "optimizer": static.optimizer, **peak},
             kept=ran.kept,
             flops=ran.flops,
         )
 
     def run(
-        self, stage: int, batch: tuple[int, ...], *, checkpointing: bool, accumulates: bool
+        self, stage: int, samples: tuple[int, ...], *, checkpointing: bool, accumulates: bool
     ) -> Pass:
         """A pass in a stage."""
         enter_stage(self.model, self.plan, stage)
-        if batch not in self._collated:
-            self._collated[batch] = self.batches.collate(batch)
+        if samples not in self._collated:
+            self._collated[samples] = self.batches.collate(samples)
         return simulate(
             self.model,
             self._family,
-            self._collated[batch],
+            self._collated[samples],
             self._loss,
             self._device,
             checkpointing=checkpointing,
@@ -190,13 +184,23 @@ def planned_skeleton(
     Raises:
         PlanError: The plan cannot be.
     """
-    model = skeleton(checkpoint, dtype=dtype)
-    if config.data.preparation == "lean" and checkpoint.recipes is not None:
+    # Attention is chosen in the configuration, which others have, too.
+    own = replace(checkpoint, config=deepcopy(checkpoint.config))
+    model = skeleton(own, dtype=dtype)
+    attend_by_segments(model, checkpoint.family)
+    if takes_raw(config, checkpoint):
+        assert checkpoint.recipes is not None
         take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
     plan = resolve_plan(model, checkpoint.family, config.tuning, config.training)
+    returning = return_losses(model, kind=config.training.head_loss)
     # PEFT makes its factors on the device at hand.
     with torch.device("meta"):
-        return plan, apply_plan(return_losses(model), plan)
+        return plan, apply_plan(returning, plan)
+
+
+def takes_raw(config: RunConfig, checkpoint: Checkpoint) -> bool:
+    """Whether pixels travel as grey levels."""
+    return config.data.preparation == "lean" and checkpoint.recipes is not None
 
 
 def static_of(model: nn.Module, plan: TuningPlan, stage: int = 0) -> Static:

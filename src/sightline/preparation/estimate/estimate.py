@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -10,27 +9,33 @@ from typing import Any
 import torch
 
 from sightline.config import RunConfig
+from sightline.data.batches import sizes_of
 from sightline.data.index import num_cores
 from sightline.errors import PlanError
-from sightline.model import Checkpoint
+from sightline.model import Checkpoint, unpackable
+from sightline.preparation.costs import cost_rates
 from sightline.preparation.estimate.batches import Batches
-from sightline.preparation.estimate.costs import Cost, Costs, Settings
+from sightline.preparation.estimate.costs import (
+    Cost,
+    Costs,
+    planned_skeleton,
+    precision_of,
+    takes_raw,
+)
 from sightline.preparation.estimate.devices import GIB, Device
 from sightline.preparation.estimate.proposal import (
     USABLE_SHARE,
     Proposal,
+    ladder_of,
     propose,
     propose_workers,
     remedies,
 )
+from sightline.preparation.estimate.settings import Settings
 from sightline.preparation.estimate.simulate import Loss
+from sightline.preparation.estimate.timing import step_time
 from sightline.preparation.prepare import PreparedData
-
-UTILISATION = {"gpu": 0.4, "cpu": 0.6}
-"""Share of the matrix rate that a step is taken to reach."""
-
-SECONDS_A_CALL = 1e-5
-"""Python and torch need it to tell a device what to do next: a small model waits for them."""
+from sightline.tuning import TuningPlan
 
 
 def add_estimate(
@@ -69,7 +74,13 @@ def add_estimate(
 
 
 def estimate(
-    config: RunConfig, checkpoint: Checkpoint, data: PreparedData, loss: Loss, device: Device
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    data: PreparedData,
+    loss: Loss,
+    device: Device,
+    *,
+    num_ranks: int = 1,
 ) -> dict[str, Any]:
     """Predict memory and time of a run, and propose settings that fit.
 
@@ -77,50 +88,43 @@ def estimate(
         config: The run's configuration.
         checkpoint: The opened checkpoint.
         data: The prepared data.
-        loss: Loss of a batch as training computes it: ``sightline.training.loss.model_loss``.
+        loss: Loss of a micro-batch as training computes it: ``sightline.training.loss.model_loss``.
         device: What the run is for.
+        num_ranks: Processes that share its steps; each is taken to hold the whole model.
 
     Returns:
-        JSON: ``device``, ``precision``, ``settings``, ``parts`` (bytes), ``peak_bytes``,
-        ``batch``, ``stage``, ``stages``, ``trained``, ``step`` (time), ``proposal``, ``remedies``
-        and ``warnings``.
+        JSON: ``device``, ``precision``, ``packed``, ``settings``, ``parts`` (bytes),
+        ``peak_bytes``, ``fits``, ``batch``, ``stage``, ``stages``, ``trained``, ``step`` (time),
+        ``proposal``, ``remedies`` and ``warnings``.
 
     Raises:
         PlanError: The plan cannot be.
     """
-    raw = config.data.preparation == "lean" and checkpoint.recipes is not None
-    batches = Batches(data.train.samples, checkpoint, raw=raw)
-    costs = Costs(config, checkpoint, batches, loss, device)
     training = config.training
-    current = Settings(
-        batch_size=training.batch_size,
-        accumulation=training.gradient_accumulation,
-        checkpointing=training.gradient_checkpointing,
-    )
+    planned = planned_skeleton(config, checkpoint, precision_of(training.precision, device))
+    batches = make_batches(config, checkpoint, data, planned[0], num_ranks=num_ranks)
+    costs = Costs(config, checkpoint, planned, batches, loss, device)
+    current = Settings.of(training)
     worst = costs.worst(current)
-    proposal = propose(current, _like(worst, current, costs), device.memory_bytes)
+    proposal = propose(
+        ladder_of(current, batches.longest, num_ranks=num_ranks),
+        cache(lambda settings: costs.worst(settings, stage=worst.stage)),
+        device.memory_bytes,
+    )
     chosen = proposal.cost.settings
     time = step_time(costs, worst.stage, current, device)
     proposed_time = step_time(costs, worst.stage, chosen, device)
-    shape = batches.shape(proposal.cost.batch)
     fits = worst.peak_bytes <= device.memory_bytes * USABLE_SHARE
-    tight = (
-        None
-        if proposal.fits
-        else remedies(
-            proposal.cost,
-            longest_tokens=shape["longest_tokens"],
-            vision_tokens=shape["vision_tokens"],
-        )
-    )
     return {
         "device": {**asdict(device), "usable_share": USABLE_SHARE},
         "precision": "bf16" if costs.dtype == torch.bfloat16 else "fp32",
+        "packed": batches.packed,
+        "num_ranks": num_ranks,
         "settings": {**asdict(current), "num_workers": training.num_workers},
         "parts": dict(worst.parts),
         "peak_bytes": worst.peak_bytes,
         "fits": fits,
-        "batch": batches.shape(worst.batch),
+        "batch": batches.contents(worst.batch),
         "stage": worst.stage,
         "stages": [stage.name for stage in costs.plan.stages],
         "trained": costs.static(worst.stage).num_trained,
@@ -132,7 +136,7 @@ def estimate(
             "peak_bytes": proposal.cost.peak_bytes,
             "step": proposed_time,
         },
-        "remedies": tight or [],
+        "remedies": [] if proposal.fits else _remedies(proposal, batches, device),
         "warnings": [
             *_precision_warnings(training.precision, device),
             *_memory_warnings(worst, proposal, device, fits=fits),
@@ -140,56 +144,76 @@ def estimate(
     }
 
 
-def step_time(costs: Costs, stage: int, settings: Settings, device: Device) -> dict[str, Any]:
-    """Time of an optimizer step of usual samples; seconds are None where no rate is known.
+def make_batches(
+    config: RunConfig,
+    checkpoint: Checkpoint,
+    data: PreparedData,
+    plan: TuningPlan,
+    *,
+    num_ranks: int,
+) -> Batches:
+    """The micro-batches of a run, planned as training plans them.
+
+    Raises:
+        PlanError: Samples are to be packed, and the model cannot keep them apart.
+    """
+    training, samples = config.training, data.train.samples
+    packed = is_packed(training.packing, checkpoint)
+    rates = cost_rates(
+        checkpoint, plan, packed=packed, checkpointing=training.gradient_checkpointing
+    )
+    return Batches(
+        samples,
+        sizes_of(samples, rates),
+        checkpoint,
+        raw=takes_raw(config, checkpoint),
+        packed=packed,
+        num_ranks=num_ranks,
+        seed=training.seed,
+    )
+
+
+def is_packed(wanted: str, checkpoint: Checkpoint) -> bool:
+    """Whether the samples of a run are packed.
 
     Args:
-        costs: The run's.
-        stage: Number of the stage, 0-based.
-        settings: Of the run.
-        device: What it runs on.
+        wanted: ``training.packing``: auto, on or off.
+        checkpoint: The opened checkpoint.
+
+    Raises:
+        PlanError: They are to be, and the model cannot keep them apart.
     """
-    ran = costs.run(
-        stage, costs.batches.usual, checkpointing=settings.checkpointing, accumulates=True
+    if wanted == "off":
+        return False
+    why = unpackable(checkpoint.config)
+    if why is not None and wanted == "on":
+        raise PlanError(
+            f"training.packing is on, but samples packed for {checkpoint.source} would see each "
+            f"other: {why}.\nSet training.packing to auto or off."
+        )
+    return why is None
+
+
+def _remedies(proposal: Proposal, batches: Batches, device: Device) -> list[str]:
+    contents = batches.contents(proposal.cost.batch)
+    return remedies(
+        proposal.cost,
+        longest_tokens=contents["longest_tokens"],
+        vision_tokens=contents["vision_tokens"],
+        is_gpu=device.is_gpu,
     )
-    samples = settings.batch_size * settings.accumulation
-    rate = device.tflops(costs.dtype)
-    used = UTILISATION["gpu" if device.is_gpu else "cpu"]
-    flops = ran.flops * samples
-    return {
-        "flops": flops,
-        "tflops": rate,
-        "utilisation": used,
-        "seconds": None
-        if rate is None
-        else max(flops / (rate * 1e12 * used), ran.calls * samples * SECONDS_A_CALL),
-        "steps_an_epoch": -(-len(costs.batches) // samples),
-    }
-
-
-def _like(worst: Cost, current: Settings, costs: Costs) -> Callable[[Settings], Cost]:
-    """Costs at other settings, in the stage and with the kind of batch that cost most."""
-    kinds = list(costs.batches.costliest(current.batch_size))
-    kind = kinds.index(worst.batch)
-
-    @cache
-    def cost_of(settings: Settings) -> Cost:
-        if settings == current:
-            return worst
-        alike = list(costs.batches.costliest(settings.batch_size))
-        return costs.of(settings, worst.stage, alike[min(kind, len(alike) - 1)])
-
-    return cost_of
 
 
 def _workers(batches: Batches, settings: Settings, time: dict[str, Any], device: Device) -> int:
-    sample = batches.sample(batches.usual[0])
-    pixels = sum(image.height * image.width for image in sample.images)
-    pixels += sum(v.height * v.width * len(v.frame_indices) for v in sample.videos)
+    samples = [batches.sample(number) for number in batches.usual(settings).samples]
+    images = [image for sample in samples for image in sample.images]
+    videos = [video for sample in samples for video in sample.videos]
+    pixels = sum(image.height * image.width for image in images)
+    pixels += sum(video.height * video.width * len(video.frame_indices) for video in videos)
     seconds = time["seconds"]
     return propose_workers(
-        pixels * settings.batch_size,
-        None if seconds is None else seconds / settings.accumulation,
+        pixels,
+        None if seconds is None else seconds / time["micro_batches"],
         num_cores=num_cores(),
         is_gpu=device.is_gpu,
     )
@@ -212,7 +236,7 @@ def _memory_warnings(worst: Cost, proposal: Proposal, device: Device, *, fits: b
     if not proposal.fits:
         least = f"{proposal.cost.peak_bytes / GIB:.1f} GiB"
         return [
-            f"memory: a step is estimated at {size} on {device.title}, and no batch size fits: "
+            f"memory: a step is estimated at {size} on {device.title}, and no micro-batch fits: "
             f"one sample with gradient checkpointing takes {least}."
         ]
     return [f"memory: a step is estimated at {size} on {device.title}; see the proposal."]

@@ -1,23 +1,30 @@
 """What a device's own kernels do, on tensors that have no device.
 
 On the meta device ``scaled_dot_product_attention`` is spelled out with a matrix of every token by
-every token, and there is no autocast. Both decide memory, so calls are sent where CPU and GPU send
-them.
+every token, there is no autocast, and segments do not go to the variable-length kernel. All of it
+decides memory, so calls are sent where CPU and GPU send them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.nn.attention import varlen
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sightline.preparation.estimate.devices import Device
 
+VARLEN = torch.ops.torch_attn._varlen_attn
+VARLEN_BACKWARD = torch.ops.torch_attn._varlen_attn_backward
+"""The variable-length kernel of torch, forward and backward."""
+
 _aten = torch.ops.aten
+_IS_CUDA: Any = torch.Tensor.is_cuda
 # Of torch's lists for autocast, what these models call.
 _LOWERED: frozenset[Callable[..., Any]] = frozenset(
     {
@@ -77,6 +84,8 @@ class Kernels(TorchFunctionMode):
     ) -> Any:
         """One call. Overrides the mode's."""
         kwargs = kwargs or {}
+        if func == _IS_CUDA.__get__:
+            return self._device.is_gpu
         if self.autocasts:
             args, kwargs = self._autocasted(func, args, kwargs)
         if func is functional.scaled_dot_product_attention:
@@ -145,3 +154,38 @@ class Kernels(TorchFunctionMode):
         return _aten._scaled_dot_product_efficient_attention(
             query, key, value, bias, True, dropout_p, is_causal, scale=scale
         )[0]
+
+
+@contextmanager
+def variable_length() -> Iterator[None]:
+    """Let torch's variable-length attention run without a GPU.
+
+    It asks the GPU which of two kernels it has. They keep the same: queries, keys, values, what
+    comes out, and the sums of the softmax.
+    """
+    module: Any = varlen
+    before = module.varlen_attn
+    module.varlen_attn = _varlen_attn
+    try:
+        yield
+    finally:
+        module.varlen_attn = before
+
+
+def _varlen_attn(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float | None = None,
+    window_size: tuple[int, int] = (-1, -1),
+) -> torch.Tensor:
+    """(tokens, heads, head_dim), each."""
+    is_causal = window_size == (-1, 0)
+    return VARLEN(
+        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal, scale, list(window_size)
+    )[0]

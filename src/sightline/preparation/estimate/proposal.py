@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sightline.preparation.estimate.costs import Cost, Settings
+from sightline.preparation.estimate.costs import Cost
+from sightline.preparation.estimate.settings import Settings
 
 USABLE_SHARE = 0.9
 """Share of a device's memory that is counted on: the driver and the allocator take the rest."""
@@ -30,33 +31,58 @@ class Proposal:
     fits: bool
 
 
-def propose(current: Settings, cost_of: Callable[[Settings], Cost], memory_bytes: int) -> Proposal:
-    """The fastest settings that fit, with the same number of samples in a step.
+def propose(
+    ladder: Sequence[Settings], cost_of: Callable[[Settings], Cost], memory_bytes: int
+) -> Proposal:
+    """The fastest settings that fit.
 
-    Computing activations once saves a quarter of a step or more, which a larger batch does not:
-    no checkpointing where one sample fits without, then the largest batch.
+    Computing activations once saves a quarter of a step or more, which a larger micro-batch does
+    not: no checkpointing where the smallest fits without, then the largest micro-batch.
 
     Args:
-        current: The run's settings.
+        ladder: What may be proposed, the smallest micro-batch first: see `ladder_of`.
         cost_of: Their cost.
         memory_bytes: Memory of the device.
     """
     limit = memory_bytes * USABLE_SHARE
-    samples = current.batch_size * current.accumulation
-    sizes = [size for size in range(1, samples + 1) if samples % size == 0]
     smallest: Cost | None = None
     for checkpointing in (False, True):
-
-        def at(size: int, checkpointing: bool = checkpointing) -> Cost:
-            return cost_of(
-                Settings(batch_size=size, accumulation=samples // size, checkpointing=checkpointing)
-            )
-
-        smallest = at(1)
+        steps = [replace(settings, checkpointing=checkpointing) for settings in ladder]
+        smallest = cost_of(steps[0])
         if smallest.peak_bytes <= limit:
-            return Proposal(cost=_largest(sizes, at, limit, smallest), fits=True)
+            return Proposal(cost=_largest(steps, cost_of, limit, smallest), fits=True)
     assert smallest is not None
     return Proposal(cost=smallest, fits=False)
+
+
+def ladder_of(current: Settings, longest: int, *, num_ranks: int = 1) -> list[Settings]:
+    """Settings with steps of the same size, the smallest micro-batch first.
+
+    What a step learns from does not depend on how it is divided, so the run learns the same.
+
+    Args:
+        current: The run's settings.
+        longest: Tokens of the longest sample: it goes alone, whatever a row may hold.
+        num_ranks: Processes that share a step.
+
+    Example:
+        >>> run = Settings(batch_size=1, accumulation=8, tokens_per_step=9000, checkpointing=True)
+        >>> [one.tokens_per_row for one in ladder_of(run, 1500)]
+        [2048, 4096, 8192]
+        >>> run = Settings(batch_size=2, accumulation=3, checkpointing=True)
+        >>> [(one.batch_size, one.accumulation) for one in ladder_of(run, 1500)]
+        [(1, 6), (2, 3), (3, 2), (6, 1)]
+    """
+    if current.tokens_per_step is None:
+        samples = current.batch_size * current.accumulation
+        sizes = [size for size in range(1, samples + 1) if samples % size == 0]
+        return [replace(current, batch_size=size, accumulation=samples // size) for size in sizes]
+    rows = [2 ** (longest - 1).bit_length()]
+    while 2 * rows[-1] * num_ranks <= current.tokens_per_step:
+        rows.append(2 * rows[-1])
+    if current.tokens_per_row is not None and current.tokens_per_row > longest:
+        rows = sorted({*rows, current.tokens_per_row})
+    return [replace(current, tokens_per_row=row) for row in rows]
 
 
 def propose_workers(pixels: int, seconds: float | None, *, num_cores: int, is_gpu: bool) -> int:
@@ -76,17 +102,19 @@ def propose_workers(pixels: int, seconds: float | None, *, num_cores: int, is_gp
     return min(most, wanted)
 
 
-def remedies(cost: Cost, *, longest_tokens: int, vision_tokens: int) -> list[str]:
-    """What lowers the peak where no batch size does, what saves most first."""
+def remedies(cost: Cost, *, longest_tokens: int, vision_tokens: int, is_gpu: bool) -> list[str]:
+    """What lowers the peak where no micro-batch is small enough, what saves most first."""
     parts = cost.parts
     trained = parts["optimizer"] + parts["gradients"]
     spent = {
+        "shared": trained + parts["weights"] if is_gpu else 0,
         "trained": trained,
         "weights": parts["weights"],
         "batch": parts["activations"] + parts["transient"],
         "logits": parts["logits"],
     }
     said = {
+        "shared": "share weights, gradients and optimizer among GPUs: training.parallel fsdp",
         "trained": "train less: lora instead of full, a lower tuning.lora.rank, or freeze a tower",
         "weights": "hold frozen weights in 4 bits: tuning.quantization nf4",
         "batch": (
@@ -99,12 +127,14 @@ def remedies(cost: Cost, *, longest_tokens: int, vision_tokens: int) -> list[str
     return [said[name] for name in order if spent[name] > 0]
 
 
-def _largest(sizes: Sequence[int], at: Callable[[int], Cost], limit: float, found: Cost) -> Cost:
-    """The largest batch that fits; the first of them does, as ``found``."""
-    low, high = 0, len(sizes) - 1
+def _largest(
+    steps: Sequence[Settings], cost_of: Callable[[Settings], Cost], limit: float, found: Cost
+) -> Cost:
+    """The largest that fits; the first of them does, as ``found``."""
+    low, high = 0, len(steps) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        cost = at(sizes[middle])
+        cost = cost_of(steps[middle])
         if cost.peak_bytes <= limit:
             low, found = middle, cost
         else:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from sightline.families import MappedFamily
 from sightline.preparation.estimate.blocks import BlockWatch, rows_of, run_once
 from sightline.preparation.estimate.devices import Device
-from sightline.preparation.estimate.kernels import Kernels
+from sightline.preparation.estimate.kernels import Kernels, variable_length
 from sightline.preparation.estimate.timeline import Part, Timeline
 from sightline.preparation.estimate.tracker import Tracker
 
@@ -90,7 +90,8 @@ def simulate(
         stack.enter_context(watch.over(plain, paths))
         if autocast and _takes_bytes(batch):
             stack.enter_context(_patch_embedding(plain, family, kernels))
-        stack.enter_context(_head(plain, family, timeline, watch, autocast=autocast))
+        stack.enter_context(variable_length())
+        stack.enter_context(_head(plain, timeline, watch))
         stack.enter_context(_gradients(model, tracker, timeline, accumulates=accumulates))
         stack.enter_context(tracker)
         for tensor in batch.values():
@@ -99,6 +100,7 @@ def simulate(
             total, _ = loss(model, batch, None)
         kernels.forget_casts()
         timeline.end_forward()
+        watch.end_forward()
         if total.requires_grad:
             total.backward()
         watch.leave()
@@ -168,37 +170,22 @@ def _patch_embedding(model: nn.Module, family: MappedFamily, kernels: Kernels) -
 
 
 @contextmanager
-def _head(
-    model: nn.Module,
-    family: MappedFamily,
-    timeline: Timeline,
-    watch: BlockWatch,
-    *,
-    autocast: bool,
-) -> Iterator[None]:
+def _head(model: PreTrainedModel, timeline: Timeline, watch: BlockWatch) -> Iterator[None]:
     """From the head to the loss and back is a part of its own."""
 
-    def before(_: nn.Module, args: tuple[Any, ...]) -> None:
+    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         watch.leave()
         timeline.enter_phase("head")
-        if args[0].requires_grad:
-            args[0].register_hook(lambda _: timeline.enter_phase("backward"))
+        hidden = output.last_hidden_state
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _: timeline.enter_phase("backward"))
 
-    def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        # accelerate hands out float32.
-        if autocast:
-            output.logits = output.logits.float()
-        return output
-
-    hooks = [
-        model.get_submodule(family.modules.head).register_forward_pre_hook(before),
-        model.register_forward_hook(after),
-    ]
+    body: Any = model.base_model
+    hook = body.register_forward_hook(after)
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from sightline.preparation.estimate.kernels import VARLEN, VARLEN_BACKWARD
 from sightline.preparation.estimate.timeline import Timeline
 
 _aten = torch.ops.aten
@@ -23,18 +24,44 @@ _META = torch.device("meta")
 # Whole numbers and masks beyond it have no values: an attention mask of every token by every token.
 _MAX_REAL = 2**22
 _INDEXING = (_aten.index, _aten.index_put, _aten.index_put_, _aten._unsafe_index)
-_ATTENTION_FORWARD = (
-    _aten._scaled_dot_product_flash_attention_for_cpu,
-    _aten._scaled_dot_product_flash_attention,
-    _aten._scaled_dot_product_efficient_attention,
-)
-_ATTENTION_BACKWARD = (
-    _aten._scaled_dot_product_flash_attention_for_cpu_backward,
-    _aten._scaled_dot_product_flash_attention_backward,
-    _aten._scaled_dot_product_efficient_attention_backward,
-)
-# Matrix products: two forward; five backward, where the scores are computed again.
-_PRODUCTS_FORWARD, _PRODUCTS_BACKWARD = 2, 5
+
+
+class _Attention(NamedTuple):
+    """How the operations of an attention are counted.
+
+    Attributes:
+        num_products: Matrix products: two forward; five backward, where the scores are computed
+            again.
+        query: Place of the queries among the arguments; the keys are behind them.
+        borders: Place of the borders of segments; None where all tokens of a row are one.
+    """
+
+    num_products: int
+    query: int
+    borders: int | None = None
+
+    def flops(self, args: tuple[Any, ...]) -> int:
+        """Operations of a call: over all pairs of tokens, masked ones included."""
+        query, key = args[self.query], args[self.query + 1]
+        if self.borders is None:
+            # (batch, heads, tokens, head_dim)
+            pairs = query.shape[0] * query.shape[2] * key.shape[2]
+        else:
+            # (tokens, heads, head_dim)
+            pairs = int(args[self.borders].diff().long().square().sum())
+        return 2 * self.num_products * pairs * query.shape[1] * query.shape[-1]
+
+
+_ATTENTION = {
+    _aten._scaled_dot_product_flash_attention_for_cpu: _Attention(2, 0),
+    _aten._scaled_dot_product_flash_attention: _Attention(2, 0),
+    _aten._scaled_dot_product_efficient_attention: _Attention(2, 0),
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: _Attention(5, 1),
+    _aten._scaled_dot_product_flash_attention_backward: _Attention(5, 1),
+    _aten._scaled_dot_product_efficient_attention_backward: _Attention(5, 1),
+    VARLEN: _Attention(2, 0, 3),
+    VARLEN_BACKWARD: _Attention(5, 1, 6),
+}
 
 
 class Tracker(TorchDispatchMode):
@@ -46,14 +73,14 @@ class Tracker(TorchDispatchMode):
     Attributes:
         flops: Floating-point operations of matrix products so far.
         calls: Operations that a device is told to do so far.
-        cut: Tokens and width of attention that is cut into pieces, and is counted elsewhere.
+        counts_attention: Whether attention is counted; that of a vision tower is elsewhere.
     """
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__()
         self.flops = 0
         self.calls = 0
-        self.cut: set[tuple[int, int]] = set()
+        self.counts_attention = True
         self._timeline = timeline
         self._numbers = itertools.count()
         self._known: dict[int, int | None] = {}
@@ -115,19 +142,11 @@ class Tracker(TorchDispatchMode):
         return func(*_mapped(args), **_mapped(kwargs))
 
     def _count(self, packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        if packet in flop_registry and packet not in (*_ATTENTION_FORWARD, *_ATTENTION_BACKWARD):
+        if packet in _ATTENTION:
+            if self.counts_attention:
+                self.flops += _ATTENTION[packet].flops(args)
+        elif packet in flop_registry:
             self.flops += int(flop_registry[packet](*args, **kwargs, out_val=out))
-        elif packet in _ATTENTION_FORWARD:
-            self._count_attention(args[0], args[1], _PRODUCTS_FORWARD)
-        elif packet in _ATTENTION_BACKWARD:
-            self._count_attention(args[1], args[2], _PRODUCTS_BACKWARD)
-
-    def _count_attention(self, query: torch.Tensor, key: torch.Tensor, num_products: int) -> None:
-        """Matrix products over all pairs of tokens; both are (batch, heads, tokens, head_dim)."""
-        batch, heads, num_queries, head_dim = query.shape
-        if (num_queries, heads * head_dim) not in self.cut:
-            pairs = batch * heads * num_queries * key.shape[2]
-            self.flops += 2 * num_products * pairs * head_dim
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
