@@ -11,17 +11,20 @@ import json
 import os
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from sightline.config import Source, TrainingConfig, TuningConfig
 from sightline.data import Collator, EncodedSample, ProcessorPixels, read_source
 from sightline.data.batches import StepPlan
 from sightline.data.blanks import Blanks
+from sightline.errors import RunError
 from sightline.model import (
     attend_by_segments,
     follow_engine,
@@ -30,12 +33,14 @@ from sightline.model import (
     return_losses,
 )
 from sightline.preparation import make_encoder
+from sightline.records import RunDirectory
 from sightline.training.arguments import training_arguments
 from sightline.training.parallel import shard, whole
 from sightline.training.parallel.zero import announce_deepspeed
 from sightline.training.steps import TrainingData
 from sightline.training.trainer import SightlineTrainer
 from sightline.training.unfreezing import StageWatch
+from sightline.training.watching import facts_of, watch_run, watch_weights
 from sightline.tuning import apply_plan, resolve_plan, trained_parameters
 
 WORLD, RANK = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
@@ -59,10 +64,11 @@ DEFAULTS: dict[str, Any] = {
 class LaidOut(StepPlan):
     """Steps that a test lays out itself: [step][slot][rank] of numbers of samples."""
 
-    def __init__(self, steps: Any, sizes: Any, shape: Any) -> None:
+    def __init__(self, steps: Any, sizes: Any, shape: Any, fault: str | None) -> None:
         super().__init__(sizes, shape)
         self._laid_out = steps
         self._division: Any = self
+        self._fault = fault
 
     @property
     def num_steps(self) -> int:
@@ -74,6 +80,15 @@ class LaidOut(StepPlan):
 
     def slots(self, samples: np.ndarray) -> Any:
         return self._slots
+
+    def _slot(self, ranks: Any) -> Any:
+        slot = super()._slot(ranks)
+        if self._fault != "no_blanks":
+            return slot
+        return tuple(replace(one, blank_image=False, blank_video=False) for one in slot)
+
+    def _has_media(self, slot: Any) -> bool:
+        return self._fault != "unsorted" and super()._has_media(slot)
 
 
 class Gradients(TrainerCallback):
@@ -89,14 +104,27 @@ class Gradients(TrainerCallback):
         )
 
 
-class FaultyTrainer(SightlineTrainer):
+class Unscaled(SightlineTrainer):
     """A trainer that forgets that DDP and FSDP average."""
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         return super().compute_loss(*args, **kwargs) / WORLD
 
 
+class Poisoned(SightlineTrainer):
+    """A trainer whose last process gets pixels that are not numbers."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if RANK == WORLD - 1:
+            inputs["pixel_values"][0, 0] = torch.nan
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+TRAINERS = {"scale": Unscaled, "nan": Poisoned}
+
+
 def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], folder: Path) -> Any:
+    """Train as a setting says; what came of it."""
     how = DEFAULTS | setting
     checkpoint = open_checkpoint(model)
     batch_size, accumulation = how["split"]
@@ -127,9 +155,7 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
             # From zero, A would have no gradient in the first step.
             torch.nn.init.normal_(item.parameter, std=0.1)
     if how["engine"] == "fsdp" and WORLD > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=True)
+        PartialState(cpu=True, timeout=timedelta(seconds=8 if how["fault"] else 100))
         shard(planned, checkpoint.family, dtype=torch.float32)
     named = trained_parameters(planned, plan)
     before = [whole(item.parameter).clone() for item in named]
@@ -140,14 +166,28 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
         if WORLD == 1:
             steps = [[[one] for slot in step for one in slot] for step in steps]
         shape = replace(data.steps.shape, num_ranks=WORLD)
-        data = replace(data, steps=LaidOut(steps, data.steps.sizes, shape))
+        data = replace(data, steps=LaidOut(steps, data.steps.sizes, shape, how["fault"]))
     arguments = training_arguments(training, directory=folder / "c", bf16=False, evaluates=False)
     arguments.optim, arguments.save_strategy = how["optimizer"], "no"
     pixels = ProcessorPixels(checkpoint.processor)
     stages, gradients = StageWatch(lambda *_: None), Gradients(named)
-    trainer_class = FaultyTrainer if how["fault"] == "scale" else SightlineTrainer
-    trainer = trainer_class(
+    run = RunDirectory(folder / "run")
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.metrics.unlink(missing_ok=True)
+    change = watch_weights(planned, plan, checkpoint.family)
+    totals = {"num_trainable": 1, "num_parameters": 2}
+    facts = facts_of(plan, totals, vocabulary=500, is_random=True)
+    trainer = TRAINERS.get(how["fault"], SightlineTrainer)(
         plan=plan,
+        watch=watch_run(
+            run=run,
+            model=planned,
+            plan=plan,
+            family=checkpoint.family,
+            change=change,
+            facts=facts,
+            tell=lambda _: None,
+        ),
         model=planned,
         args=arguments,
         data=data,
@@ -167,7 +207,11 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
         callbacks=[stages, gradients],
     )
     stages.watch(trainer)
-    trainer.train()
+    try:
+        trainer.train()
+    except RunError as error:
+        return {"error": str(error), "rank": RANK}
+    lines = [line for line in run.read_metrics() if "loss" in line] if RANK == 0 else [{}]
     kind = type(trainer.model_wrapped).__name__
     evaluated = trainer.evaluate()["eval_loss"] if how["steps"] is None else None
     history = trainer.state.log_history
@@ -177,6 +221,8 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
         "norms": [float(line["grad_norm"]) for line in history if "loss" in line],
         "eval_loss": evaluated,
         "have": gradients.have,
+        "norm_by_tower": [line.get("grad_norm_by_tower") for line in lines],
+        "change_by_tower": lines[-1].get("weight_change_by_tower"),
         "change": {
             item.name + item.factor: whole(item.parameter) - start
             for item, start in zip(named, before, strict=True)
@@ -191,8 +237,9 @@ def main(settings: str, folder: str) -> None:
     samples = [encoder.encode(one) for one in read_source(source)]
     for number, setting in enumerate(given["settings"]):
         found = update(setting, given["model"], samples, Path(folder))
+        if RANK == 0 or "error" in found:
+            torch.save(found, Path(folder) / f"{number}{'' if RANK == 0 else '-other'}.pt")
         if RANK == 0:
-            torch.save(found, Path(folder) / f"{number}.pt")
             print(f"setting {number} done", flush=True)
 
 

@@ -95,10 +95,24 @@ def _all_settings() -> dict[str, dict[str, Any]]:
 
 
 SETTINGS = _all_settings()
+# What has to be told apart from the settings, or told.
+FAULTS: dict[str, Any] = {
+    "ddp_unscaled": {"engine": "ddp", "fault": "scale", "steps": LAID_OUT["image_beside_video"]},
+    "fsdp_unscaled": {"engine": "fsdp", "fault": "scale", "steps": LAID_OUT["image_beside_video"]},
+    "text_last": {
+        "engine": "ddp",
+        "fault": "unsorted",
+        "tuning": VISION_ALONE,
+        "steps": LAID_OUT["pictures_before_text"],
+    },
+    "nan_with_ddp": {"engine": "ddp", "fault": "nan", "steps": LAID_OUT["text_beside_image"]},
+    "nan_with_fsdp": {"engine": "fsdp", "fault": "nan", "steps": LAID_OUT["text_beside_image"]},
+}
 # Packed and padded, and all splits, are to be like one of them.
 ALONE: dict[str, dict[str, Any]] = {
     "all": {"split": (8, 1)},
     **{name: {"steps": steps, "max_steps": len(steps)} for name, steps in LAID_OUT.items()},
+    "vision_before_text": {"tuning": VISION_ALONE, "steps": LAID_OUT["pictures_before_text"]},
     **TUNED,
 }
 
@@ -147,7 +161,11 @@ def _launch(
         timeout=seconds,
     )
     assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-4000:]}"
-    return [torch.load(folder / f"{n}.pt", weights_only=True) for n in range(len(settings))]
+    return [
+        torch.load(folder / f"{number}.pt", weights_only=True)
+        | {"other": folder / f"{number}-other.pt"}
+        for number in range(len(settings))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -163,9 +181,14 @@ def alone(given, tmp_path_factory) -> dict[str, Any]:
 def together(given, tmp_path_factory) -> dict[tuple[str, str], Any]:
     """Each setting on two processes with each engine."""
     folder = tmp_path_factory.mktemp("together") / "runs"
-    cases = {(name, engine): SETTINGS[name] for engine in ENGINES for name in SETTINGS}
-    settings = [setting | {"engine": engine} for (_, engine), setting in cases.items()]
-    return dict(zip(cases, _launch(given, settings, folder, num_processes=2), strict=True))
+    cases = {
+        (name, engine): SETTINGS[name] | {"engine": engine}
+        for engine in ENGINES
+        for name in SETTINGS
+    }
+    cases |= {(name, fault["engine"]): fault for name, fault in FAULTS.items()}
+    found = _launch(given, list(cases.values()), folder, num_processes=2)
+    return dict(zip(cases, found, strict=True))
 
 
 def _gap(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
@@ -182,7 +205,50 @@ def test_two_processes_are_as_one(name: str, engine: str, alone, together) -> No
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
     assert two["norms"] == pytest.approx(one["norms"], rel=1e-5)
     assert _gap(two["change"], one["change"]) < 1e-5
+    for first, second in zip(two["norm_by_tower"], one["norm_by_tower"], strict=True):
+        assert first == pytest.approx(second, rel=1e-4)
+    assert two["change_by_tower"] == pytest.approx(one["change_by_tower"], rel=1e-4, abs=1e-9)
     # What no process reached has no gradient: with zeros AdamW would move it by its momentum.
     assert two["have"] == one["have"]
     if one["eval_loss"] is not None:
         assert two["eval_loss"] == pytest.approx(one["eval_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "like"),
+    [
+        ("ddp_unscaled", "image_beside_video"),
+        ("fsdp_unscaled", "image_beside_video"),
+        # Gradients of earlier micro-batches are never shared: each process goes its own way.
+        ("text_last", "vision_before_text"),
+    ],
+)
+def test_what_is_wrong_is_told_apart(fault: str, like: str, alone, together) -> None:
+    found = together[fault, FAULTS[fault]["engine"]]
+    assert _gap(found["change"], alone[like]["change"]) > 0.1
+
+
+def test_a_value_that_is_not_finite_ends_all_that_share_weights(together) -> None:
+    """One process has it; both run the batch again, and tell where it came from."""
+    first = together["nan_with_fsdp", "fsdp"]
+    other = torch.load(first["other"], weights_only=True)
+    assert "the loss of another process is not finite at step 1" in first["error"]
+    assert "the loss is nan at step 1, micro-batch 1" in other["error"]
+    for told in (first["error"], other["error"]):
+        assert "It began in model.visual.patch_embed" in told
+
+
+def test_a_value_that_is_not_finite_ends_all_that_share_gradients(together) -> None:
+    first = together["nan_with_ddp", "ddp"]
+    other = torch.load(first["other"], weights_only=True)
+    assert "the gradients are not finite at step 1" in first["error"]
+    assert "It began in model.visual.patch_embed" in other["error"]
+
+
+def test_without_blanks_processes_that_share_weights_wait_for_each_other(given, tmp_path) -> None:
+    """The planted fault: one process calls the vision tower, the other does not."""
+    setting = {"engine": "fsdp", "fault": "no_blanks", "steps": LAID_OUT["text_beside_image"]}
+    with pytest.raises((AssertionError, subprocess.TimeoutExpired)) as caught:
+        _launch(given, [setting], tmp_path / "runs", num_processes=2, seconds=60)
+    assert "parallel_process.py" in str(caught.value)
+    assert not (tmp_path / "runs" / "0.pt").exists()

@@ -16,16 +16,20 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
+from sightline.training.parallel.zero import gathered, is_partitioned
+
 
 @torch.no_grad()
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """All of a tensor, in every process.
 
     Args:
-        tensor: A plain tensor, or a `DTensor`.
+        tensor: A plain tensor, a `DTensor`, or a parameter of ZeRO 3.
     """
     held: Any = tensor.detach()
-    return held.full_tensor() if isinstance(held, DTensor) else held
+    if isinstance(held, DTensor):
+        return held.full_tensor()
+    return gathered(tensor) if is_partitioned(tensor) else held
 
 
 def own_part(tensor: torch.Tensor) -> torch.Tensor:
@@ -53,7 +57,7 @@ def over_slices(
     Returns:
         (num_tensors, ...), what `of_slice` gives for each.
     """
-    found = torch.stack([of_slice(own_part(tensor)) for tensor in tensors])
+    found = torch.stack([of_slice(_visible(tensor)) for tensor in tensors])
     sharded = [number for number, one in enumerate(tensors) if isinstance(one, DTensor)]
     if sharded:
         mesh = _mesh(tensors[sharded[0]])
@@ -62,6 +66,11 @@ def over_slices(
         dist.all_reduce(joined, op=reduction, group=mesh.get_group())
         found[sharded] = joined
     return found
+
+
+def _visible(tensor: torch.Tensor) -> torch.Tensor:
+    # ZeRO 3 has no slices by rows: its parameters are made whole, one at a time.
+    return gathered(tensor) if is_partitioned(tensor) else own_part(tensor)
 
 
 def norms(groups: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:

@@ -61,7 +61,7 @@ def is_partitioned(tensor: torch.Tensor) -> bool:
     Args:
         tensor: A parameter.
     """
-    return hasattr(tensor, "ds_tensor")
+    return hasattr(tensor, "ds_tensor") and tensor.numel() == 0
 
 
 def gathered(tensor: torch.Tensor) -> torch.Tensor:
@@ -70,6 +70,6 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
     Args:
         tensor: The parameter.
     """
-    zero: Any = import_module("deepspeed.zero")
+    zero: Any = import_module("deepspeed").zero
     with zero.GatheredParameters([tensor]):
         return tensor.detach().clone()
