@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 from accelerate import PartialState
+
+from sightline.errors import StoppedError
 
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: one of them may read a large data set first."""
@@ -37,6 +40,29 @@ def join_processes() -> None:
     """Meet the other processes; returns at once where there are none."""
     if num_processes() > 1:
         PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+
+
+@contextmanager
+def processes_joined() -> Iterator[None]:
+    """Meet the other processes, and take leave of them where all come to the end together.
+
+    Without leave, threads that wait for the others may end a process by SIGABRT when Python ends.
+    Where something failed nobody is waited for: others may be gone. Who had met them before keeps
+    them.
+    """
+    had_met = dist.is_initialized()
+    join_processes()
+    try:
+        yield
+    except StoppedError:
+        _take_leave(had_met)
+        raise
+    _take_leave(had_met)
+
+
+def _take_leave(had_met: bool) -> None:
+    if dist.is_initialized() and not had_met:
+        dist.destroy_process_group()
 
 
 @contextmanager

@@ -28,15 +28,15 @@ from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
 from sightline.training.out_of_memory import out_of_memory_explained
 from sightline.training.packing import PackingWatch
-from sightline.training.parallel import is_sharded, roomy_device, shard, take_values
+from sightline.training.parallel import is_shared_out, roomy_device, shard, take_values
 from sightline.training.parallel.elastic import keep_step
 from sightline.training.parallel.engine import shares_weights
 from sightline.training.parallel.zero import announce_deepspeed
 from sightline.training.processes import (
     is_first,
-    join_processes,
     num_processes,
     one_after_the_first,
+    processes_joined,
 )
 from sightline.training.proof import proof_samples
 from sightline.training.proving import ProofWatch
@@ -88,22 +88,22 @@ def train(
     """
     output = Path(config.output)
     announce_deepspeed(config.training)
-    join_processes()
     observer = observer if is_first() else SilentObserver()
-    with one_after_the_first():
-        if resume:
-            earlier = RunDirectory.open(output)
-            refuse_changed_keys(earlier, config)
-            config = keep_step(config, earlier, num_processes(), observer.note)
-        elif is_first():
-            RunDirectory.refuse_occupied(output, overwrite=overwrite)
-    with StopSignals(observer.note) as signals:
-        with out_of_memory_explained(config):
-            ready = get_ready(config, observer)
+    with processes_joined():
         with one_after_the_first():
-            if is_first() and not resume:
-                RunDirectory.create(output, overwrite=overwrite)
-        return _Run(ready, RunDirectory.open(output), observer, signals).go(resume=resume)
+            if resume:
+                earlier = RunDirectory.open(output)
+                refuse_changed_keys(earlier, config)
+                config = keep_step(config, earlier, num_processes(), observer.note)
+            elif is_first():
+                RunDirectory.refuse_occupied(output, overwrite=overwrite)
+        with StopSignals(observer.note) as signals:
+            with out_of_memory_explained(config):
+                ready = get_ready(config, observer)
+            with one_after_the_first():
+                if is_first() and not resume:
+                    RunDirectory.create(output, overwrite=overwrite)
+            return _Run(ready, RunDirectory.open(output), observer, signals).go(resume=resume)
 
 
 class _Run:
@@ -281,7 +281,7 @@ class _Run:
         All processes have to ask. Where it is shared, the base is loaded once more, and every
         weight filled with what was trained, frozen ones too: what is exported is what trained.
         """
-        if not is_sharded(model):
+        if not is_shared_out(model):
             return model
         again = None
         if is_first():
