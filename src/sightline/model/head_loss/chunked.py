@@ -148,23 +148,9 @@ class _Head:
         sums = logits.sub_(largest).exp_().sum(1, keepdim=True)
         losses = (sums.log() + largest - chosen).squeeze(1)
         gradients = (hidden_gradient, self.weight_gradient, self.bias_gradient)
-        if all(one is None for one in gradients):
-            return losses
-        # Softmax less one-hot, times the sums. Set, not added: a row has one target, and what is
-        # added by index has no fixed order on a GPU.
-        logits.scatter_(1, target, (chosen - largest).exp() - sums)
-        if self._is_low or self.bias_gradient is not None:
-            logits.div_(sums)
-            sums = torch.ones_like(sums)
-        if self._is_low:
-            low.copy_(logits)
-        if self.bias_gradient is not None:
-            self.bias_gradient += logits.sum(0)
-        if hidden_gradient is not None:
-            torch.div(low @ self._weight, sums, out=hidden_gradient)
-        if self.weight_gradient is not None:
-            # The sums divide the few numbers here, in place of the many above.
-            self._add_products(low, hidden / sums.to(hidden.dtype))
+        if any(one is not None for one in gradients):
+            differentiate = self._differentiate_low if self._is_low else self._differentiate
+            differentiate(hidden, targets, logits, sums, hidden_gradient)
         return losses
 
     def _multiply(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
@@ -173,12 +159,59 @@ class _Head:
         else:
             torch.addmm(self._bias, hidden, self._weight.T, out=out)
 
-    def _add_products(self, logits: torch.Tensor, hidden: torch.Tensor) -> None:
-        assert self.weight_gradient is not None
-        if not self._is_low:
+    def _differentiate(
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        exponentials: torch.Tensor,
+        sums: torch.Tensor,
+        hidden_gradient: torch.Tensor | None,
+    ) -> None:
+        """Carry the gradient of a chunk's logits to all that needs it.
+
+        The sums divide the few numbers of a token, not the many of its logits.
+        """
+        if hidden_gradient is not None:
+            # One-hot apart: in between it would be the largest term of a long sum by far.
+            torch.div(exponentials @ self._weight, sums, out=hidden_gradient)
+            hidden_gradient -= self._weight[targets]
+        _subtract_one_hot(exponentials, targets, sums)
+        if self.weight_gradient is not None:
             # Not addmm_, which torch's counter of operations leaves out.
-            torch.addmm(self.weight_gradient, logits.T, hidden, out=self.weight_gradient)
-            return
-        for start in range(0, len(self.weight_gradient), _CLASSES_AT_ONCE):
-            part = slice(start, start + _CLASSES_AT_ONCE)
-            self.weight_gradient[part] += logits[:, part].T @ hidden
+            slopes = exponentials.T, hidden / sums
+            torch.addmm(self.weight_gradient, *slopes, out=self.weight_gradient)
+        if self.bias_gradient is not None:
+            self.bias_gradient += (exponentials.T @ sums.reciprocal()).squeeze(1)
+
+    def _differentiate_low(
+        self,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        exponentials: torch.Tensor,
+        sums: torch.Tensor,
+        hidden_gradient: torch.Tensor | None,
+    ) -> None:
+        """The same in low precision.
+
+        One-hot is subtracted before anything is rounded: where the model is nearly certain, what
+        is left of 1 is less than the rounding of 1.
+        """
+        _subtract_one_hot(exponentials, targets, sums)
+        slopes = exponentials.div_(sums)
+        low = self._low[: len(hidden)].copy_(slopes)
+        if hidden_gradient is not None:
+            hidden_gradient.copy_(low @ self._weight)
+        if self.weight_gradient is not None:
+            for start in range(0, len(self._weight), _CLASSES_AT_ONCE):
+                part = slice(start, start + _CLASSES_AT_ONCE)
+                self.weight_gradient[part] += low[:, part].T @ hidden
+        if self.bias_gradient is not None:
+            self.bias_gradient += slopes.sum(0)
+
+
+def _subtract_one_hot(
+    exponentials: torch.Tensor, targets: torch.Tensor, sums: torch.Tensor
+) -> None:
+    """Set, not added by index, which would have no fixed order on a GPU."""
+    target = targets.unsqueeze(1)
+    exponentials.scatter_(1, target, exponentials.gather(1, target) - sums)
