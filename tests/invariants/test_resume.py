@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from transformers import TrainerCallback
 
 from sightline.config import RunConfig
 from sightline.data.shapes import write_shapes
-from sightline.errors import RunError
+from sightline.errors import RunError, StoppedError
 from sightline.records import RunDirectory, read_json, write_json
 from sightline.training import SilentObserver, train
 from sightline.training.checkpoints.manifest import write_manifest
@@ -28,23 +29,29 @@ NUM_STEPS = 6
 class Noting(SilentObserver):
     """Remembers what is said of how the run goes on; ends it after a step where it is to."""
 
-    def __init__(self, stop_after: int | None = None) -> None:
+    def __init__(self, stop_after: int | None = None, signal_after: int | None = None) -> None:
         self.notes: list[str] = []
         self._stop_after = stop_after
+        self._signal_after = signal_after
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
     def trainer_callbacks(self) -> list[Any]:
-        return [] if self._stop_after is None else [_Stopping(self._stop_after)]
+        if self._signal_after is not None:
+            return [_Stopping(self._signal_after, by_signal=True)]
+        return [] if self._stop_after is None else [_Stopping(self._stop_after, by_signal=False)]
 
 
 class _Stopping(TrainerCallback):
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: int, *, by_signal: bool) -> None:
         self._after = after
+        self._by_signal = by_signal
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self._after:
+        if state.global_step == self._after and self._by_signal:
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif state.global_step == self._after:
             raise RuntimeError("ended for the test")
 
 
@@ -91,6 +98,13 @@ def whole(folder: Path) -> tuple[RunConfig, Path]:
     config = _config(folder, folder / "whole")
     train(config, Noting())
     return config, folder / "whole"
+
+
+@pytest.fixture(scope="module")
+def whole_by_steps(folder: Path) -> Path:
+    """One that evaluates every second step."""
+    train(_config(folder, folder / "by steps", eval_every=2), Noting())
+    return folder / "by steps"
 
 
 @pytest.fixture
@@ -242,6 +256,47 @@ def test_the_evaluation_of_an_epoch_is_not_lost_where_the_run_is_ended_in_it(
             train(config, Noting())
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["checkpoint-1", "checkpoint-2"]
+    train(config, Noting(), resume=True)
+    assert _is_same(whole[1], tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("step", "evaluates"), [(2, "epochs"), (3, "epochs"), (6, "epochs"), (2, "steps"), (6, "steps")]
+)
+def test_a_stop_takes_no_evaluation_away(
+    whole, whole_by_steps, folder, tmp_path, step: int, evaluates: str
+) -> None:
+    """A run that is told to stop saves at once; what was due is made when it goes on."""
+    every = {"eval_every": 2} if evaluates == "steps" else {}
+    config = _config(folder, tmp_path / "run", **every)
+    with pytest.raises(StoppedError):
+        train(config, Noting(signal_after=step))
+    assert max(line[0] for line in _metrics(tmp_path / "run")) <= step
+    state = read_json(tmp_path / "run" / "checkpoints" / f"checkpoint-{step}" / "state.json")
+    assert state["evaluation_due"] == (step != 2 or evaluates == "steps")
+    observer = Noting()
+    train(config, observer, resume=True)
+    assert observer.notes == []
+    straight = whole_by_steps if evaluates == "steps" else whole[1]
+    assert _is_same(straight, tmp_path / "run")
+
+
+def test_an_evaluation_that_is_made_again_stands_in_the_record_once(
+    whole, folder, tmp_path, monkeypatch
+) -> None:
+    from sightline.training.trainer import SightlineTrainer
+
+    config = _config(folder, tmp_path / "run")
+    with pytest.raises(StoppedError):
+        train(config, Noting(signal_after=3))
+    with monkeypatch.context() as patch:
+
+        def ended(self: Any, *args: Any) -> None:
+            raise RuntimeError("ended behind the evaluation")
+
+        patch.setattr(SightlineTrainer, "_save_checkpoint", ended)
+        with pytest.raises(RuntimeError, match="ended behind the evaluation"):
+            train(config, Noting(), resume=True)
     train(config, Noting(), resume=True)
     assert _is_same(whole[1], tmp_path / "run")
 

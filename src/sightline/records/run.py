@@ -152,10 +152,20 @@ class RunDirectory:
             return True
         return self.read_state()["state"] not in _UNFINISHED
 
-    def forget_steps_after(self, step: int) -> None:
-        """Drop metrics and alarms of steps that will be trained again when a run is resumed."""
+    def forget_steps_after(self, step: int, *, is_evaluated: bool = True) -> None:
+        """Drop metrics and alarms of what will be done again when a run is resumed.
+
+        Args:
+            step: The last step that is not trained again.
+            is_evaluated: Whether its evaluation is not made again either.
+        """
         for path in (self.metrics, self.alarms):
-            kept = [entry for entry in read_jsonl(path) if entry["step"] <= step]
+            kept = [
+                entry
+                for entry in read_jsonl(path)
+                if entry["step"] < step
+                or (entry["step"] == step and (is_evaluated or "eval_loss" not in entry))
+            ]
             lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept]
             write_text(path, "".join(lines))
 

@@ -76,5 +76,5 @@ def _found(run: RunDirectory, origin: Origin, note: Callable[[str], None]) -> Fo
         raise RunError(f"{found.path}: state.json is broken: {error}.") from error
     for told in refuse_other_origin(then, origin, str(run.path)):
         note(told)
-    run.forget_steps_after(found.step)
+    run.forget_steps_after(found.step, is_evaluated=not found.state["evaluation_due"])
     return found

@@ -6,6 +6,7 @@ of processes, digests, and the evaluation of an epoch whose last step was saved 
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from transformers.trainer_callback import ExportableState
 from sightline.errors import RunError
 from sightline.records import atomic_directory, read_json, write_json
 from sightline.training.checkpoints import content
-from sightline.training.checkpoints.borders import SaveLast
+from sightline.training.checkpoints.borders import SaveLast, is_evaluation_due
 from sightline.training.checkpoints.folder import STATE, folder_of, rotate
 from sightline.training.checkpoints.manifest import fault_of, sync_folder, write_manifest
 from sightline.training.checkpoints.origin import Origin
@@ -58,8 +59,8 @@ class CheckpointingTrainer(Trainer):
         self.args.load_best_model_at_end = self.args.metric_for_best_model is not None
         self._save_last = SaveLast()
         self.add_callback(self._save_last)
-        # What is set when the loop that is resumed has reset it.
-        self._interval: dict[str, Any] | None = None
+        # What is taken up when the loop that is resumed has reset it: folder and state.
+        self._taken_up: tuple[str, dict[str, Any]] | None = None
 
     # Saving.
 
@@ -130,6 +131,7 @@ class CheckpointingTrainer(Trainer):
                 "total_loss": float(self._total_loss_scalar),
                 "last_logged": int(self._globalstep_last_logged),
             },
+            "evaluation_due": is_evaluation_due(self.args, self.state),
             "origin": self._origin.record() if self._origin is not None else None,
         }
 
@@ -176,7 +178,7 @@ class CheckpointingTrainer(Trainer):
             state = read_json(folder / STATE)
             scheduler: Any = self.lr_scheduler
             scheduler.load_state_dict(state["scheduler"])
-            self._interval = state["interval"]
+            self._taken_up = checkpoint, state
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Set the random number generators of this process. Overrides the Trainer's."""
@@ -212,15 +214,32 @@ class CheckpointingTrainer(Trainer):
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """One epoch, or what is left of it. Overrides the Trainer's."""
-        if self._interval is not None:
-            self._go_on_logging(self._interval)
-            self._interval = None
-            if self.state.global_step >= self.state.max_steps:
-                # Killed after the last step: the Trainer would make one more.
-                self._load_rng_state(kwargs.get("resume_from_checkpoint"))
-                self.control.should_training_stop = True
-                return
+        self._take_up()
+        if self.state.global_step >= self.state.max_steps:
+            # Killed after the last step and within an epoch: the Trainer would make one more.
+            self.control.should_training_stop = True
+            return
         super()._run_epoch(*args, **kwargs)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """The end of training, also where no epoch was left. Overrides the Trainer's."""
+        self._take_up()
+        return super()._finalize_training(*args, **kwargs)
+
+    def _take_up(self) -> None:
+        """Go on behind a checkpoint: the log interval, and an evaluation that a stop took away."""
+        if self._taken_up is None:
+            return
+        (folder, state), self._taken_up = self._taken_up, None
+        self._load_rng_state(folder)
+        self._go_on_logging(state["interval"])
+        if state["evaluation_due"]:
+            self._save_last.begin_anew(self.control)
+            model: Any = self.model
+            epoch = float(self.state.epoch or 0.0)
+            self._maybe_log_save_evaluate(
+                self._tr_loss, None, model, None, epoch, None, time.time()
+            )
 
     def _go_on_logging(self, interval: dict[str, Any]) -> None:
         losses = interval["losses"]
