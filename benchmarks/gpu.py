@@ -267,6 +267,8 @@ def config_of(given: argparse.Namespace, job: Job, method: str, variant: str) ->
     config["data"] |= data
     if method == "full":
         config["tuning"] = {"language": "full", "projector": "full", "vision": "freeze"}
+        # Without LoRA there is no adapter to write instead. Neither is written here.
+        config["export"] = {"merged": True}
     return config
 
 

@@ -106,6 +106,7 @@ def parts(config: str) -> dict[str, Any]:
     from sightline.training import train
     from sightline.training.observer import SilentObserver
     from sightline.training.steps import _MicroBatches
+    from sightline.training.trainer import SightlineTrainer
     from sightline.training.watching import RunWatch
 
     clock = Parts()
@@ -131,7 +132,8 @@ def parts(config: str) -> dict[str, Any]:
     losses.head_loss = clock.timed("head and loss", losses.head_loss)
     _MicroBatches.__getitem__ = clock.timed("data", _MicroBatches.__getitem__)
     torch.Tensor.backward = clock.timed("backward", torch.Tensor.backward)
-    torch.nn.utils.clip_grad_norm_ = clock.timed("clipping", torch.nn.utils.clip_grad_norm_)
+    clip: Any = SightlineTrainer._clip_grad_norm
+    SightlineTrainer._clip_grad_norm = clock.timed("clipping", clip)
     for name in ("saw", "check_losses", "fill"):
         setattr(RunWatch, name, clock.timed("watching", getattr(RunWatch, name)))
     tell = CallbackHandler.call_event
