@@ -42,6 +42,17 @@ def main(act: str, *others: str) -> None:
             if RANK == 1:
                 end(act)
             time.sleep(120)
+        case "complain":
+            complained = RUN / "complained"
+            if RANK == 1:
+                while not complained.exists():
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGKILL)
+            print("Connection reset by peer", file=sys.stderr, flush=True)
+            # Long enough for the launcher to read it before it can know of rank 1.
+            time.sleep(0.15)
+            complained.touch()
+            time.sleep(120)
         case "fail-early":
             if RANK == 1:
                 raise ZeroDivisionError("nobody's to mend")

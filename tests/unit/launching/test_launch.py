@@ -174,6 +174,13 @@ def test_the_one_that_failed_is_told_and_not_the_one_that_waited(
     assert outcome.seconds < 30
 
 
+def test_a_complaint_that_comes_before_its_cause_is_known_is_not_shown(tmp_path: Path) -> None:
+    outcome = launched(tmp_path, "complain")
+    assert outcome.code == 137
+    assert outcome.err.startswith("sightline: rank 1 of 2 was killed by SIGKILL.\n")
+    assert "reset by peer" not in outcome.err
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_all_save_however_long_it_takes(tmp_path: Path, signum: int) -> None:
     process = start(tmp_path, "stop", 4.0)
