@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on(command, own_data) -> None:
     twice = [*tiny, "--set", "training.epochs=2"]
     assert command("train", "run.yaml", *twice).code == 0
     shutil.rmtree(own_data / "runs" / "first" / "checkpoints" / "checkpoint-2")
-    outcome = command("train", "run.yaml", *twice, "--resume")
+    outcome = command("resume", "runs/first")
     assert outcome.code == 0, outcome.err
     state = json.loads((own_data / "runs" / "first" / "run.json").read_text("utf-8"))
     assert state["steps"] == 2

@@ -44,9 +44,8 @@ RUN_BY = {
         "tests/cli/test_examples.py"
     ),
     ".venv/bin/sightline train examples/detect.yaml": "tests/cli/test_examples.py",
-    ".venv/bin/sightline train examples/detect.yaml --resume": (
-        "tests/cli/test_commands_of_docs.py"
-    ),
+    ".venv/bin/sightline train examples/detect.yaml --processes 2": "tests/cli/test_processes.py",
+    ".venv/bin/sightline resume runs/detect": "tests/cli/test_commands_of_docs.py",
     ".venv/bin/sightline check examples/detect.yaml --set data.max_length=150": (
         "tests/cli/test_commands_of_docs.py"
     ),
@@ -64,6 +63,8 @@ RUN_BY = {
         "tests/cli/test_import.py"
     ),
     ".venv/bin/sightline train run.yaml": "tests/cli/test_commands_of_docs.py",
+    ".venv/bin/sightline train run.yaml --processes 2": "tests/cli/test_processes.py",
+    ".venv/bin/sightline resume runs/first": "tests/cli/test_resume.py",
     ".venv/bin/sightline train run.yaml --set model=tiny:qwen2_5_vl --set training.max_steps=2 "
     "--set output=runs/try": "tests/cli/test_commands_of_docs.py",
     ".venv/bin/sightline verify runs/detect": "tests/cli/test_examples.py",
