@@ -126,6 +126,8 @@ class ProofWatch(TrainerCallback):
             self._stage = trainer.clock.index
             self._forget_stage()
             self._refuse_gradients_of_frozen()
+        if trainer.hides_gradients:
+            return
         for name in _with_gradient(self._waiting):
             del self._waiting[name]
         # In one order: processes that share weights look at each together.
@@ -160,7 +162,11 @@ class ProofWatch(TrainerCallback):
         assert trainer.clock is not None
         self._judge(state)
         begun = range(len(trainer.clock.entered))
-        self.record["end"] = self._movement.measure(state.global_step, begun, None).record()
+        end = self._movement.measure(state.global_step, begun, None)
+        if trainer.hides_gradients:
+            # What has moved was reached; nothing else can be known.
+            self._waiting = {name: self._at(name) for name in end.unmoved}
+        self.record["end"] = end.record()
         self.record["entered"] = list(trainer.clock.entered)
         self._write(state)
 

@@ -119,7 +119,9 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
     plan = resolve_plan(architecture, checkpoint.family, config.tuning, config.training)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     quantized = _quantized(architecture, plan, device)
-    refuse_unable_engine(config.training, is_quantized=quantized is not None)
+    refuse_unable_engine(
+        config.training, is_quantized=quantized is not None, num_stages=len(plan.stages)
+    )
     observer.stage("reading the data")
     with one_after_the_first():
         data = prepare_data(config, checkpoint, observer.samples_read)

@@ -103,7 +103,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         if watch is not None:
             # First of ours: what is not finite ends the run before anyone else looks at it.
             trainer["callbacks"] = [watch, *trainer.get("callbacks", ())]
-            watch.attach(self._loss_again, lambda: self.stage_number)
+            watch.attach(self._loss_again, lambda: self.stage_number, lambda: self.hides_gradients)
         # Of the data the Trainer asks only whether they are there.
         held_out: Any = eval_data.samples if eval_data else None
         super().__init__(

@@ -3,6 +3,7 @@
 from sightline.training.parallel.agreeing import anywhere, from_all, of_first
 from sightline.training.parallel.sharding import (
     is_sharded,
+    is_shared_out,
     never_wrapped,
     roomy_device,
     shard,
@@ -24,6 +25,7 @@ __all__ = [
     "clip_gradients",
     "from_all",
     "is_sharded",
+    "is_shared_out",
     "largest",
     "never_wrapped",
     "norms",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sightline.config import RunConfig, load_config
 from sightline.errors import RunError
 from sightline.records import RunDirectory
+from sightline.training.parallel.engine import ZERO_STAGES
 
 
 def keep_step(
@@ -34,6 +35,12 @@ def keep_step(
     if before in (None, num_processes) or not run.config.is_file():
         return config
     then, now = load_config(run.config).training, config.training
+    if then.parallel in ZERO_STAGES:
+        raise RunError(
+            f"{run.path}: the run has {before} processes and would now have {num_processes}; "
+            f"DeepSpeed ({then.parallel}) keeps a share of the optimizer for each.\n"
+            f"Go on with {before}. Runs with training.parallel: fsdp or ddp go on with any number."
+        )
     samples = then.batch_size * then.gradient_accumulation * before
     if (
         then.tokens_per_step is not None

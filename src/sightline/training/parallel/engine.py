@@ -30,16 +30,17 @@ def uses_deepspeed(training: TrainingConfig) -> bool:
     return training.parallel in ZERO_STAGES and num_processes() > 1
 
 
-def refuse_unable_engine(training: TrainingConfig, *, is_quantized: bool) -> None:
+def refuse_unable_engine(training: TrainingConfig, *, is_quantized: bool, num_stages: int) -> None:
     """Refuse an engine that is not there, or that cannot hold the model.
 
     Args:
         training: The configuration's section.
         is_quantized: Whether weights are held in 4 or 8 bits.
+        num_stages: Stages of the plan.
 
     Raises:
         ConfigError: DeepSpeed is asked for and not installed.
-        PlanError: Quantised weights would have to be cut into slices.
+        PlanError: Quantised weights would have to be cut into slices, or weights join later.
     """
     parallel = training.parallel
     if parallel in ZERO_STAGES and find_spec("deepspeed") is None:
@@ -54,4 +55,10 @@ def refuse_unable_engine(training: TrainingConfig, *, is_quantized: bool) -> Non
             "tuning.quantization keeps them in blocks with scales of their own.\n"
             "Set training.parallel to ddp: in 4 or 8 bits the base is small in every process. Or "
             "leave tuning.quantization out."
+        )
+    if parallel in ZERO_STAGES and num_stages > 1:
+        raise PlanError(
+            f"training.parallel is {parallel}, and tuning.stages has {num_stages} stages: "
+            "DeepSpeed takes a gradient that is not there for zeros, so that the optimizer of what "
+            "joins later would not begin anew.\nSet training.parallel to fsdp or ddp."
         )

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from sightline.families import MappedFamily
 from sightline.training.parallel.values import whole
+from sightline.training.parallel.zero import is_partitioned
 
 _ROOM = 1.3
 """Memory that a model takes to generate a few answers, as a multiple of its weights."""
@@ -52,6 +53,15 @@ def shard(model: nn.Module, family: MappedFamily, *, dtype: torch.dtype) -> nn.M
 def is_sharded(model: nn.Module) -> bool:
     """Whether processes share the weights of a model."""
     return isinstance(model, FSDPModule)
+
+
+def is_shared_out(model: nn.Module) -> bool:
+    """Whether no process has a whole model, by FSDP2 or by ZeRO 3.
+
+    Args:
+        model: The planned model.
+    """
+    return is_sharded(model) or any(is_partitioned(one) for one in model.parameters())
 
 
 def never_wrapped(accelerator: Any) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from peft import PeftModel
 from torch import nn
 from transformers import Trainer
 
@@ -59,6 +62,27 @@ class ParallelTrainer(Trainer):
             for call in self.before_wrapping:
                 call()
         return super()._wrap_model(model, training, dataloader)
+
+    @property
+    def hides_gradients(self) -> bool:
+        """Whether gradients are gone when the optimizer is about to step: DeepSpeed steps itself,
+        as soon as the last micro-batch has gone back."""
+        return bool(self.is_deepspeed_enabled)
+
+    def write_engine_state(self, folder: Path, is_writer: bool) -> list[Any]:
+        """Write weights and optimizer; DeepSpeed has a format of its own. Overrides the
+        checkpoints'."""
+        if not self.is_deepspeed_enabled:
+            return super().write_engine_state(folder, is_writer)  # pyright: ignore
+        engine: Any = self.model_wrapped
+        engine.save_checkpoint(
+            str(folder),
+            # The Trainer looks for folders of this name when it goes on.
+            tag=f"global_step{self.state.global_step}",
+            exclude_frozen_parameters=isinstance(self.accelerator.unwrap_model(engine), PeftModel),
+        )
+        dist.barrier()
+        return []
 
     def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
         """Put the model on its device; slices are there. Overrides the Trainer's."""

@@ -56,12 +56,12 @@ def deepspeed_config(training: TrainingConfig, *, bf16: bool) -> dict[str, Any] 
 
 
 def is_partitioned(tensor: torch.Tensor) -> bool:
-    """Whether stage 3 has taken a parameter away, but for this process's share.
+    """Whether a parameter is shared out by stage 3; small ones stay whole, and are so as well.
 
     Args:
         tensor: A parameter.
     """
-    return hasattr(tensor, "ds_tensor") and tensor.numel() == 0
+    return hasattr(tensor, "ds_tensor")
 
 
 def gathered(tensor: torch.Tensor) -> torch.Tensor:

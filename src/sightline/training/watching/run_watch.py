@@ -60,6 +60,7 @@ class RunWatch(TrainerCallback):
         self._change = change
         self._facts = facts
         self._stage: Callable[[], int] = lambda: 1
+        self._hides_gradients: Callable[[], bool] = lambda: False
         self._tell = tell
         self._clock = clock
         self._began = clock()
@@ -71,13 +72,20 @@ class RunWatch(TrainerCallback):
         self._step, self._last_step = 0, 0
         self._trained_stage = 1
 
-    def attach(self, loss_of: LossOf, stage: Callable[[], int]) -> None:
+    def attach(
+        self,
+        loss_of: LossOf,
+        stage: Callable[[], int],
+        hides_gradients: Callable[[], bool] = lambda: False,
+    ) -> None:
         """What only the trainer knows, which is made after this.
 
         Args:
             loss_of: How a micro-batch's loss is computed, for one that has to be run again.
             stage: Number of the stage that trains now, from 1.
+            hides_gradients: Whether the engine steps before anyone can look at gradients.
         """
+        self._hides_gradients = hides_gradients
         self._guard.loss_of = loss_of
         self._stage = stage
 
@@ -138,7 +146,7 @@ class RunWatch(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         self._trained_stage = self._stage()
-        self._norms = gradient_norms(self._towers)
+        self._norms = {} if self._hides_gradients() else gradient_norms(self._towers)
         self._guard.check_gradients(self._norms, state.global_step + 1)
         # Here and not when it is logged: by then the schedule has set the rates of the next step.
         self._rates = learning_rates(optimizer) if optimizer is not None else {}
