@@ -53,6 +53,31 @@ def test_a_run_is_estimated_for_a_named_device(
     assert found["batch"]["vision_tokens"] > 0
 
 
+def test_a_run_in_tokens_is_told_of_its_rows(
+    command: Callable, run_yaml: Callable, tmp_path: Path
+) -> None:
+    more = "training: {tokens_per_step: 2000, tokens_per_row: 600}\n"
+    done = command("check", run_yaml(more=more), "--device", "H100")
+    assert done.code == 0, done.err
+    record = json.loads((tmp_path / "runs/first.check/check.json").read_text("utf-8"))
+    found = record["estimate"]
+    assert found["packed"]
+    assert found["batch"]["samples"] > 1
+    assert f"samples packed: {found['batch']['tokens']:,} tokens" in done.out
+    assert found["step"]["tokens_a_second"] > 0
+    assert "tokens a second" in done.out
+    assert "training.tokens_per_row: 1024" in done.out
+    assert "training.batch_size" not in done.out
+
+
+def test_padding_is_told(command: Callable, run_yaml: Callable) -> None:
+    more = "training: {batch_size: 4, gradient_accumulation: 1, packing: 'off'}\n"
+    done = command("check", run_yaml(more=more), "--device", "H100")
+    assert done.code == 0, done.err
+    assert "samples padded" in done.out
+    assert "% padding" in done.out
+
+
 def test_a_device_without_bf16_is_a_warning(command: Callable, run_yaml: Callable) -> None:
     done = command("check", run_yaml(), "--device", "T4", "--json", "--strict")
     assert done.code == 1
