@@ -17,6 +17,7 @@ Everything is made on the spot. Everyone is a process of its own with one thread
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -184,7 +185,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     for key in PEERS:
-        parser.add_argument(f"--{key}", metavar="PYTHON")
+        # Not resolved: the Python of an environment is often a link out of it.
+        parser.add_argument(f"--{key}", metavar="PYTHON", type=os.path.abspath)
     parser.add_argument("--epochs", type=int, help="of small (2) and large (1)")
     parser.add_argument("--rounds", type=int, default=3, help="of Sightline and the lean loop")
     parser.add_argument("--all-rounds", action="store_true", help="of the others, too, not one")
