@@ -31,7 +31,7 @@ from sightline.training.packing import PackingWatch
 from sightline.training.parallel import is_shared_out, roomy_device, shard, take_values
 from sightline.training.parallel.elastic import keep_step
 from sightline.training.parallel.engine import shares_weights
-from sightline.training.parallel.zero import announce_deepspeed
+from sightline.training.parallel.zero import announce_deepspeed, forget_deepspeed
 from sightline.training.processes import (
     is_first,
     num_processes,
@@ -284,6 +284,7 @@ class _Run:
         if not is_shared_out(model):
             return model
         again = None
+        forget_deepspeed()
         if is_first():
             self._observer.stage("gathering the weights")
             plain = load_model(

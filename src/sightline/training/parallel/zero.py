@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from sightline.config import TrainingConfig
 from sightline.training.parallel.engine import ZERO_STAGES, uses_deepspeed
@@ -73,3 +74,9 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
     zero: Any = import_module("deepspeed").zero
     with zero.GatheredParameters([tensor]):
         return tensor.detach().clone()
+
+
+def forget_deepspeed() -> None:
+    """Let a model that is loaded from now on be whole: while ZeRO 3 is known, transformers shares
+    out each as it is loaded, and one process that loads alone would wait for the others."""
+    unset_hf_deepspeed_config()

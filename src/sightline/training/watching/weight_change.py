@@ -22,7 +22,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from sightline.model import plain_weight
-from sightline.training.parallel import is_sharded, norms, of_first, whole
+from sightline.training.parallel import is_shared_out, norms, of_first, whole
 
 SAMPLED_VALUES = 16_384
 TIME_SHARE = 0.02
@@ -70,10 +70,12 @@ class _FullWeight:
     def __init__(self, parameter: nn.Parameter) -> None:
         self._parameter = parameter
         self._start = _sample(parameter)
+        # Before ZeRO 3 takes the weight away.
+        self._num_values = parameter.numel()
 
     def squares(self) -> _Squares:
         now = _sample(self._parameter)
-        share = self._parameter.numel() / max(now.numel(), 1)
+        share = self._num_values / max(now.numel(), 1)
         change = float(torch.linalg.vector_norm(now - self._start)) ** 2
         return _Squares(share * change, share * float(torch.linalg.vector_norm(self._start)) ** 2)
 
@@ -107,7 +109,7 @@ class WeightChange:
                 self._weights.append((place_of(plain), _AdaptedWeight(module)))
         self._last_end = -math.inf
         self._cost = 0.0
-        self._is_sharded = is_sharded(model)
+        self._model = model
 
     def by_tower(self, *, always: bool = False) -> dict[str, float] | None:
         """The change of each tower; None where it is too early to spend time on it again.
@@ -117,7 +119,7 @@ class WeightChange:
         """
         began = self._clock()
         is_early = self._cost > TIME_SHARE * (began - self._last_end)
-        if self._is_sharded:
+        if is_shared_out(self._model):
             # All processes measure, or none: clocks are not the same.
             is_early = of_first(is_early)
         if is_early and not always:
@@ -182,9 +184,10 @@ def _dora_square(
 @torch.no_grad()
 def _sample(parameter: nn.Parameter) -> torch.Tensor:
     """At most `SAMPLED_VALUES` values, spread evenly, (num_values,) float32 on the CPU."""
-    flat = whole(parameter).reshape(-1)
+    weight = whole(parameter)
+    flat = weight.reshape(-1)
     stride = max(1, math.ceil(flat.numel() / SAMPLED_VALUES))
     # With a factor in common with the rows, a stride would see the same few columns only.
-    while stride > 1 and math.gcd(stride, parameter.shape[-1]) > 1:
+    while stride > 1 and math.gcd(stride, weight.shape[-1]) > 1:
         stride += 1
     return flat[::stride].to("cpu", torch.float32, copy=True)
