@@ -3,7 +3,9 @@
 All train the same LoRA on the language model's linear layers of the same random model, on the same
 rows, as many steps of as many rows, with AdamW, a constant rate, gradients clipped at 1, in
 float32, without gradient checkpointing (the tools' own default is to have it), evaluation,
-checkpoints in between, or processes that decode. All write an adapter at the end.
+checkpoints in between, or processes that decode. All but the loops write an adapter at the end.
+LLaMA-Factory, ms-swift and TRL also learn the line break after an answer, one token of about 62:
+their mean loss is lower by 0.005 to 0.007.
 """
 
 from __future__ import annotations
