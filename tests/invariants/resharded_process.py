@@ -16,6 +16,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -125,9 +126,7 @@ def _act(folder: Path, what: str, out: Path) -> None:
             out.with_suffix(f".{RANK}").write_text(_failing(folder, parameters), encoding="utf-8")
             return
         _save(folder, parameters, optimizer)
-    held = (
-        sum(parameter.to_local().numel() for parameter in parameters.values()) if WORLD > 1 else 0
-    )
+    held = sum(_own(parameter).numel() for parameter in parameters.values())
     if what == "load":
         content.load_random_states(folder, RANK)
     drawn = from_all(torch.rand(1).item())
@@ -137,6 +136,11 @@ def _act(folder: Path, what: str, out: Path) -> None:
     tensors["held"] = torch.tensor(from_all(held))
     if RANK == 0:
         save_file(tensors, str(out))
+
+
+def _own(tensor: Any) -> torch.Tensor:
+    """What this process holds of a tensor."""
+    return tensor.to_local() if WORLD > 1 else tensor
 
 
 def _save(

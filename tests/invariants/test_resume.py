@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -24,6 +23,15 @@ from sightline.training.checkpoints.manifest import write_manifest
 from sightline.training.exporting import Export
 
 NUM_STEPS = 6
+# A rate so high that the last evaluation is not the best.
+WORSE = {
+    "best_by": "eval_loss",
+    "eval_every": 1,
+    "save_total_limit": 1,
+    "learning_rate": 0.3,
+    "warmup_ratio": 0.0,
+    "scheduler": "constant",
+}
 
 
 class Noting(SilentObserver):
@@ -318,29 +326,31 @@ def test_one_ended_while_it_was_exported_is_exported_again(
     assert _is_same(whole[1], tmp_path / "run")
 
 
-def test_a_run_that_was_moved_goes_on_with_its_best(folder, tmp_path) -> None:
-    """The Trainer keeps the whole path of the best checkpoint."""
-    keep = {"best_by": "eval_loss", "eval_every": 2, "save_every": 100, "save_total_limit": 1}
-    config = _config(folder, tmp_path / "there", **keep)
-    with pytest.raises(RuntimeError, match="ended for the test"):
-        train(config, Noting(stop_after=5))
+def test_a_run_that_was_moved_exports_its_best(folder, tmp_path, monkeypatch) -> None:
+    """The Trainer keeps the whole path of the best checkpoint, and forgets one that is not there.
+
+    The run has no step left, so that nothing is saved that would set it right.
+    """
+    config = _config(folder, tmp_path / "there", **WORSE)
+    with monkeypatch.context() as patch:
+
+        def ended(self: Any, *args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("ended in the export")
+
+        patch.setattr(Export, "write", ended)
+        with pytest.raises(RuntimeError, match="ended in the export"):
+            train(config, Noting())
     (tmp_path / "there").rename(tmp_path / "here")
     train(config.model_copy(update={"output": str(tmp_path / "here")}), Noting(), resume=True)
     train(config.model_copy(update={"output": str(tmp_path / "straight")}), Noting())
     assert _is_same(tmp_path / "straight", tmp_path / "here")
-    best = json.loads(
-        (tmp_path / "here" / "checkpoints" / "checkpoint-6" / "trainer_state.json").read_text(
-            "utf-8"
-        )
-    )["best_model_checkpoint"]
-    assert best.startswith(str(tmp_path / "here"))
+    best = read_json(tmp_path / "here" / "checkpoints" / "checkpoint-6" / "trainer_state.json")
+    assert best["best_global_step"] < NUM_STEPS
 
 
 def test_the_best_stays_beside_the_last_ones(folder, tmp_path) -> None:
-    """A rate so high that every evaluation but the first is worse."""
-    keep = {"best_by": "eval_loss", "eval_every": 1, "save_total_limit": 1, "learning_rate": 0.3}
     run = tmp_path / "run"
-    train(_config(folder, run, warmup_ratio=0.0, scheduler="constant", **keep), Noting())
+    train(_config(folder, run, **WORSE), Noting())
     losses = {line[0]: line[2] for line in _metrics(run) if line[2] is not None}
     best = min(losses, key=lambda step: losses[step])
     assert best < NUM_STEPS

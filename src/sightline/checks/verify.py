@@ -57,7 +57,7 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
     if not exported or not run.probe.is_file():
         raise VerifyError(
             f"{run.path}: this run has no exported model (state: {state.get('state')}).\n"
-            "Finish it with sightline train --resume."
+            f"Finish it with sightline resume {run.path}"
         )
     # A verification that cannot end must not leave the verdict of an earlier one.
     run.certificate.unlink(missing_ok=True)

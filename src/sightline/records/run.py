@@ -77,7 +77,7 @@ class RunDirectory:
         if run.checkpoints.is_dir() and any(run.checkpoints.iterdir()):
             raise RunError(
                 f"{path}: an unfinished run with checkpoints is there.\n"
-                "Go on with sightline train --resume, or replace it with --overwrite."
+                f"Go on with sightline resume {path}, or replace it with --overwrite."
             )
 
     @classmethod

@@ -149,7 +149,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     path = _run(tmp_path / "run", checkpoint=True).path
     assert _refusal(path) == (
         f"{path}: an unfinished run with checkpoints is there.\n"
-        "Go on with sightline train --resume, or replace it with --overwrite."
+        f"Go on with sightline resume {path}, or replace it with --overwrite."
     )
 
 
