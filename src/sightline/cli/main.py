@@ -60,6 +60,13 @@ def train(
     ] = False,
     processes: Processes = 1,
     max_restarts: MaxRestarts = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The processes are Ray's: local, auto for the cluster of this machine, HOST:PORT.",
+        ),
+    ] = None,
 ) -> None:
     """Fine-tune, export, verify in a fresh process, and write the report."""
     from sightline.cli.train import train_command
@@ -72,6 +79,7 @@ def train(
             overwrite=overwrite,
             processes=processes,
             max_restarts=max_restarts,
+            ray=ray,
         )
     )
 

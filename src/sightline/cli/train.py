@@ -126,10 +126,24 @@ def train_command(
     overwrite: bool,
     processes: int = 1,
     max_restarts: int = 0,
+    ray: str | None = None,
 ) -> int:
     """Train a configuration; 0 where everything is proven, 1 where it is not."""
     with user_errors():
         config = load_config(path, overrides)
+        if ray is not None:
+            # Ray takes seconds to import, and torch comes with it.
+            from sightline.cli.on_ray import train_on_ray
+
+            train_on_ray(
+                config,
+                address=ray,
+                processes=processes,
+                max_restarts=max_restarts,
+                resume=resume,
+                overwrite=overwrite,
+            )
+            return finish(config, RunDirectory(Path(config.output)))
         if processes > 1 or max_restarts > 0:
             given = {"--resume": resume, "--overwrite": overwrite}
             options = [name for name, is_given in given.items() if is_given]
