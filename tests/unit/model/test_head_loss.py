@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, get_args
 
 import pytest
@@ -100,6 +101,20 @@ def test_what_is_nearly_certain_keeps_its_small_gradient() -> None:
     found = gradients(head_loss(*low, targets), [low[1], head.weight])
     for ours, theirs, exact in zip(found, plain, right, strict=True):
         assert off(ours, exact) < 2 * off(theirs, exact) + 1e-6
+
+
+def test_what_is_nearly_certain_keeps_its_small_gradient_in_bfloat16() -> None:
+    """What is left of 1 is less than the rounding of 1. The logits are the same either way."""
+    head, hidden, targets = make(20, num_classes=20, dtype=torch.bfloat16)
+    with torch.no_grad():
+        # A logit of 9 for the target, of 0 for the others.
+        head.weight.copy_(torch.eye(20, 24))
+        hidden.copy_(9 * head.weight[targets])
+    given = [hidden, head.weight]
+    found, right = head_loss(head, hidden, targets), plainly(head, hidden, targets)
+    assert float(right.detach()) == pytest.approx(20 * 19 * math.exp(-9), rel=1e-2)
+    for ours, theirs in zip(gradients(found, given), gradients(right, given), strict=True):
+        assert off(ours.float(), theirs.float()) < 1e-2
 
 
 def test_float64_is_computed_in_float64() -> None:

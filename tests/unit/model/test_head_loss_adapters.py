@@ -154,7 +154,11 @@ def test_a_copy_that_trains_is_the_head_while_it_is_on() -> None:
     with torch.no_grad():
         own.weight.mul_(1.5)
     assert active_head(wrapper) is own
+    calls: list[int] = []
+    own.register_forward_hook(lambda _, args, out: calls.append(len(args[0])))
     found = compare(model, num_tokens=300)
+    # All logits at once, and then as a plain head: its weight in chunks, not the module.
+    assert calls == [300, 300]
     assert [name for name in found if "lm_head" in name] == [
         "base_model.model.lm_head.modules_to_save.default.weight"
     ]
