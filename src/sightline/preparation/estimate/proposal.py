@@ -16,6 +16,8 @@ USABLE_SHARE = 0.9
 PIXELS_A_SECOND = 90e6
 # Below this share of the time of a pass, preparing beside it gains nothing.
 _WORTH_A_WORKER = 0.05
+# Below this share of the peak, what lowers a part is no help.
+_WORTH_SAYING = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,12 +109,12 @@ def remedies(cost: Cost, *, longest_tokens: int, vision_tokens: int, is_gpu: boo
     parts = cost.parts
     trained = parts["optimizer"] + parts["gradients"]
     spent = {
-        "shared": trained + parts["weights"] if is_gpu else 0,
         "trained": trained,
         "weights": parts["weights"],
         "batch": parts["activations"] + parts["transient"],
-        "logits": parts["logits"],
     }
+    if is_gpu:
+        spent["shared"] = trained + parts["weights"]
     said = {
         "shared": "share weights, gradients and optimizer among GPUs: training.parallel fsdp",
         "trained": "train less: lora instead of full, a lower tuning.lora.rank, or freeze a tower",
@@ -121,10 +123,9 @@ def remedies(cost: Cost, *, longest_tokens: int, vision_tokens: int, is_gpu: boo
             f"shorten samples: data.images.max_pixels (the batch has {vision_tokens:,} vision "
             f"tokens) or data.max_length (the longest has {longest_tokens:,} tokens)"
         ),
-        "logits": "shorten answers: data.max_length with the fit policies split or trim",
     }
     order = sorted(spent, key=lambda name: -spent[name])
-    return [said[name] for name in order if spent[name] > 0]
+    return [said[name] for name in order if spent[name] >= _WORTH_SAYING * cost.peak_bytes]
 
 
 def _largest(
