@@ -154,8 +154,9 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
         if item.factor == "B":
             # From zero, A would have no gradient in the first step.
             torch.nn.init.normal_(item.parameter, std=0.1)
+    if WORLD > 1:
+        PartialState(cpu=True, timeout=timedelta(seconds=8 if how["fault"] == "no_blanks" else 60))
     if how["engine"] == "fsdp" and WORLD > 1:
-        PartialState(cpu=True, timeout=timedelta(seconds=8 if how["fault"] else 100))
         shard(planned, checkpoint.family, dtype=torch.float32)
     named = trained_parameters(planned, plan)
     before = [whole(item.parameter).clone() for item in named]

@@ -179,7 +179,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
             if self._watch is not None:
                 self._watch.saw(batch, num_items_in_batch)
             is_last = number == step.num_micro_batches
-            with self.sharing_gradients(model, batch, is_last=is_last):
+            with self.sharing_gradients(model, is_last=is_last):
                 losses.append(self._forward_and_back(model, batch, num_items_in_batch))
         if self._watch is not None:
             self._watch.check_losses(losses)

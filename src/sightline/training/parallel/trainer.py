@@ -13,13 +13,9 @@ from peft import PeftModel
 from torch import nn
 from transformers import Trainer
 
-from sightline.training.loss import Batch
 from sightline.training.parallel.sharding import is_sharded, never_wrapped
 from sightline.training.parallel.values import clip_gradients, norms
-from sightline.tuning import TuningPlan, named_parameters, owner_of
-
-_READS_TEXT = ("language", "embeddings", "head")
-_PIXELS = ("pixel_values", "pixel_values_videos")
+from sightline.tuning import TuningPlan
 
 
 class ParallelTrainer(Trainer):
@@ -41,12 +37,6 @@ class ParallelTrainer(Trainer):
     def __init__(self, *, model: nn.Module, plan: TuningPlan, **trainer: Any) -> None:
         # The Trainer makes its accelerator before it knows the model.
         self._is_sharded = is_sharded(model)
-        towers = {module.name: module.place.tower for module in plan.modules}
-        self._text = [
-            item.parameter
-            for item in named_parameters(model)
-            if towers[owner_of(item)] in _READS_TEXT
-        ]
         self.before_wrapping: list[Callable[[], None]] = []
         super().__init__(model=model, plan=plan, **trainer)  # pyright: ignore[reportCallIssue]
 
@@ -89,35 +79,22 @@ class ParallelTrainer(Trainer):
         if not self._is_sharded:
             super()._move_model_to_device(model, device)
 
-    def sharing_gradients(
-        self, model: nn.Module, batch: Batch, *, is_last: bool
-    ) -> AbstractContextManager[Any]:
+    def sharing_gradients(self, model: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:
         """Whether processes share gradients after a micro-batch.
 
-        DDP does once a step, with the last one: what earlier ones left is in it. Slots with
-        pictures come last in a step, so a last one that reaches nothing that trains means that no
-        other did. DDP must not wait then for gradients that never come.
+        DDP does once a step, with the last one: what earlier ones left is in it. That one has to
+        reach what any of them reached, so slots with pictures come last in a step.
 
         FSDP2 does after each: until then every process would hold all gradients whole.
 
         Args:
             model: The model as the Trainer wrapped it.
-            batch: The micro-batch.
             is_last: Whether it is the last of its step.
         """
         self.accelerator.gradient_state._set_sync_gradients(is_last)
-        if self._is_sharded or (is_last and self._reaches_training(batch)):
+        if self._is_sharded or is_last:
             return nullcontext()
         return self.accelerator.no_sync(model)
-
-    def _reaches_training(self, batch: Batch) -> bool:
-        """Whether a backward pass from its loss gets to anything that trains now.
-
-        All processes find the same: where one has pictures the others have blanks.
-        """
-        if any(key in batch for key in _PIXELS):
-            return True
-        return any(parameter.requires_grad for parameter in self._text)
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         """Scale gradients down; their norm before. Overrides the Trainer's."""
