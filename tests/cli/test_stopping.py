@@ -32,6 +32,24 @@ from sightline.cli.main import main
 main()
 """
 
+WORKER_KILLED = """
+import multiprocessing, time
+from sightline.training import trainer
+real, calls = trainer.model_loss, []
+
+def model_loss(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == 3:
+        for child in multiprocessing.active_children():
+            child.kill()
+        time.sleep(20)
+    return real(*args, **kwargs)
+
+trainer.model_loss = model_loss
+from sightline.cli.main import main
+main()
+"""
+
 
 @pytest.fixture
 def config(workbench: Any) -> Path:
@@ -162,14 +180,17 @@ def test_the_end_of_memory_names_the_rows(config: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_a_data_worker_that_dies_names_what_it_read(config: Path) -> None:
+@pytest.mark.parametrize("program", [None, WORKER_KILLED])
+def test_a_data_worker_that_dies_names_what_it_read(config: Path, program: str | None) -> None:
+    """At any moment, and in the middle of a forward pass."""
     run = config.parent / "run"
-    process = start("train", config, "--set", "training.num_workers=1")
-    wait_until(process, lambda: len(steps(run)) > 2)
-    for child in children(process.pid):
-        os.kill(child, signal.SIGKILL)
+    process = start("train", config, "--set", "training.num_workers=1", program=program)
+    if program is None:
+        wait_until(process, lambda: len(steps(run)) > 2)
+        for child in children(process.pid):
+            os.kill(child, signal.SIGKILL)
     code, _, err = finish(process)
-    assert code == 2
+    assert code == 2, err
     assert "data worker" in err
     assert "killed by SIGKILL" in err
     assert "Traceback" not in err

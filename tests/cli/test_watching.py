@@ -93,16 +93,22 @@ def test_a_step_without_supervised_tokens_is_told_and_the_run_goes_on(
     command: Any, tmp_path: Path, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sightline.training import trainer
+    from sightline.training.loss import supervised_tokens
 
     real = trainer.SightlineTrainer.get_batch_samples
 
     def masked(self: Any, *arguments: Any) -> Any:
-        batches, count = real(self, *arguments)
+        steps, count = real(self, *arguments)
         if self.state.global_step == 3:
-            for batch in batches:
-                batch["labels"].fill_(-100)
-            count = torch.tensor(0)
-        return batches, count
+            for step in steps:
+                step._batches = map(without_supervision, step._batches)
+            count = 0
+        return steps, count
+
+    def without_supervision(batch: dict[str, Any]) -> dict[str, Any]:
+        batch["labels"].fill_(-100)
+        supervised, targets = supervised_tokens(batch["labels"])
+        return batch | {"supervised": supervised, "targets": targets}
 
     monkeypatch.setattr(trainer.SightlineTrainer, "get_batch_samples", masked)
     config = _configuration(tmp_path, shapes_folder, max_steps=6, learning_rate=1e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.skipif(
     not hasattr(nn.functional, "linear_cross_entropy"), reason="this torch has no such operation"
 )
 LARGE = 151_936
+DOUBLE, SINGLE = torch.float64, torch.float32
 
 
 def made(
@@ -36,9 +39,28 @@ def test_it_is_equal_to_our_chunks(num_tokens: int, bias: bool, frozen: bool) ->
     ours, theirs = (head_loss(head, hidden, targets, kind=kind) for kind in ("chunked", "torch"))
     assert theirs.dtype == torch.float32
     assert float((ours - theirs).abs().detach() / ours.detach()) < 1e-6
+    exact, plain = (_plain_slopes(head, hidden, targets, dtype) for dtype in (DOUBLE, SINGLE))
     slopes = (torch.autograd.grad(one / 7, given) for one in (ours, theirs))
-    for mine, its in zip(*slopes, strict=True):
-        assert float((mine - its).norm() / its.norm()) < 1e-6
+    for mine, its, true, usual in zip(*slopes, exact, plain, strict=True):
+        # The sum over the vocabulary rounds as the processor's kernels add up: with some, torch's
+        # cross_entropy is 1e-5 off, too. Equal is what is no further off than that.
+        rounding = _gap(usual, true)
+        assert _gap(mine, true) < max(1e-6, rounding)
+        assert _gap(its, true) < max(1e-6, 4 * rounding)
+
+
+def _plain_slopes(
+    head: nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of torch's cross_entropy of a linear head, computed in a dtype."""
+    head, hidden = copy.deepcopy(head).to(dtype), hidden.detach().to(dtype).requires_grad_()
+    given = [hidden, *(one for one in head.parameters() if one.requires_grad)]
+    loss = nn.functional.cross_entropy(head(hidden), targets, reduction="sum")
+    return torch.autograd.grad(loss / 7, given)
+
+
+def _gap(found: torch.Tensor, true: torch.Tensor) -> float:
+    return float((found.double() - true).norm() / true.norm())
 
 
 def test_it_is_equal_to_our_chunks_where_nothing_trains() -> None:

@@ -183,10 +183,21 @@ class StepLoader:
         try:
             yield from received(self._batches, self._origin)
         except Exception as error:
-            died = self._board.explain(error, self._origin)
-            if died is not None:
-                raise died from error
+            self.explain(error)
             raise
+
+    def explain(self, error: Exception) -> None:
+        """Raise what is to be told instead, where an error comes from a worker that died.
+
+        Torch raises that wherever the process is when it hears of it: in the middle of a backward
+        pass, for one.
+
+        Raises:
+            DataError: The sample that the worker was on, and how it ended.
+        """
+        died = self._board.explain(error, self._origin)
+        if died is not None:
+            raise died from error
 
     def _origin(self, number: int) -> Origin:
         samples = self._samples

@@ -118,6 +118,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         self._data = data.for_ranks(self.args.world_size)
         self._eval_data = eval_data.for_ranks(self.args.world_size) if eval_data else None
         self._collator = collator
+        self._loaders: list[StepLoader] = []
         self._in_hand: InHand | None = None
         self.clock: StageClock | None = None
         self.model_accepts_loss_kwargs = True
@@ -127,13 +128,15 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         return self._loader(self._data)
 
     def _loader(self, data: TrainingData) -> StepLoader:
-        return StepLoader(
+        loader = StepLoader(
             data,
             self._collator,
             rank=self.args.process_index,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
+        self._loaders.append(loader)
+        return loader
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[PlannedStep], num_batches: int, device: torch.device
@@ -208,7 +211,12 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Train, checkpointing being on. Overrides the Trainer's."""
         drop_input_hooks(self._planned)
-        return super()._inner_training_loop(*args, **kwargs)
+        try:
+            return super()._inner_training_loop(*args, **kwargs)
+        except RuntimeError as error:
+            for loader in self._loaders:
+                loader.explain(error)
+            raise
 
     @property
     def held(self) -> Held:
