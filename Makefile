@@ -9,7 +9,8 @@ STAMP := $(VENV)/.stamp
 LOWEST := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.stamp
 
-OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+# Compiled once, also where the environment says otherwise: the tests start Python many times.
+OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 PYTEST_FLAGS := -n $(JOBS) --dist loadfile
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--no-emit-index-url --no-annotate --custom-compile-command "make pins" pyproject.toml

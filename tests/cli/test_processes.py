@@ -107,13 +107,12 @@ def test_two_processes_are_one_run_with_one_certificate(configured: Configured) 
 
 
 def test_torchrun_is_as_good(configured: Configured) -> None:
-    config = configured(verify__enabled=True)
+    config = configured()
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     code, out, err = finish(start("train", config, launcher=torchrun))
     assert code == 0, err
     assert out.count("trained 6 steps") == 1
-    assert out.count("verdict The exported model is the model that was trained.") == 1
-    assert state(config.parent / "run")["state"] == "verified"
+    assert state(config.parent / "run")["state"] == "trained"
 
 
 def test_a_rank_that_is_killed_ends_the_run_and_is_named(configured: Configured) -> None:
@@ -134,7 +133,7 @@ def test_a_rank_that_is_killed_ends_the_run_and_is_named(configured: Configured)
 
 
 def test_a_crash_is_followed_by_the_rest_of_the_run(configured: Configured) -> None:
-    config = configured(training__max_steps=40, training__save_every=1)
+    config = configured(training__max_steps=12, training__save_every=1)
     run = config.parent / "run"
     process = start("train", config, "--processes", 2, "--max-restarts", 1)
     wait_until(process, lambda: (run / "checkpoints" / "checkpoint-3").is_dir())
@@ -144,13 +143,13 @@ def test_a_crash_is_followed_by_the_rest_of_the_run(configured: Configured) -> N
     assert err.splitlines()[0] == "sightline: rank 1 of 2 was killed by SIGKILL."
     assert "sightline: starting again, 1 of 1 times.\n" in err
     # Gone on with, not begun anew: every step stands once.
-    assert steps(run) == list(range(1, 41))
-    assert "trained 40 steps" in out
+    assert steps(run) == list(range(1, 13))
+    assert "trained 12 steps" in out
     assert state(run)["state"] == "trained"
 
 
 def test_one_process_is_started_again_too(configured: Configured) -> None:
-    config = configured(training__max_steps=40, training__save_every=1)
+    config = configured(training__max_steps=12, training__save_every=1)
     run = config.parent / "run"
     process = start("train", config, "--max-restarts", 1)
     wait_until(process, lambda: (run / "checkpoints" / "checkpoint-3").is_dir())
@@ -159,16 +158,16 @@ def test_one_process_is_started_again_too(configured: Configured) -> None:
     code, _, err = finish(process)
     assert code == 0, err
     assert err.startswith("sightline: the run was killed by SIGKILL.\n")
-    assert steps(run) == list(range(1, 41))
+    assert steps(run) == list(range(1, 13))
 
 
-def test_bad_input_is_told_as_by_one_process(configured: Configured) -> None:
+def test_bad_input_is_told_as_by_one_process(configured: Configured, command: Any) -> None:
     config = configured(tuning__language__targets=["no_such_layer"])
-    alone = finish(start("train", config))
+    alone = command("train", config)
     together = finish(start("train", config, "--processes", 2, "--max-restarts", 3))
-    assert alone[0] == 2
-    assert alone[2].startswith("sightline: ")
-    assert (together[0], together[2]) == (alone[0], alone[2])
+    assert alone.code == 2
+    assert alone.err.startswith("sightline: ")
+    assert (together[0], together[2]) == (alone.code, alone.err)
     assert not (config.parent / "run").exists()
 
 

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,7 +19,7 @@ NUM_STEPS = 40
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory) -> Path:
+def killed(tmp_path_factory, warm) -> Path:
     """The directory of a run that was killed behind its first checkpoints."""
     folder = tmp_path_factory.mktemp("killed")
     write_shapes(folder / "data", num_images=3, height=56, width=56)
@@ -41,11 +39,7 @@ def killed(tmp_path_factory) -> Path:
     }
     config = folder / "run.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    started = subprocess.Popen(
-        [sys.executable, "-m", "sightline", "train", str(config)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    started = warm("-m", "sightline", "train", config)
     checkpoints = folder / "there" / "checkpoints"
     deadline = time.monotonic() + 120
     while not any(checkpoints.glob("checkpoint-*")):
@@ -53,7 +47,7 @@ def killed(tmp_path_factory) -> Path:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(started.pid, signal.SIGKILL)
-    started.wait(timeout=60)
+    started.communicate(timeout=60)
     newest = max(int(path.name.partition("-")[2]) for path in checkpoints.glob("checkpoint-*"))
     assert newest < NUM_STEPS
     # It may be anywhere: what it needs is in it.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,9 @@ def config(workbench: Any) -> Path:
     )
 
 
-def start(*words: object, program: str | None = None) -> subprocess.Popen[str]:
-    ours = ["-m", "sightline"] if program is None else ["-c", program]
+def start(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *ours, *map(str, words)],
+        [sys.executable, "-m", "sightline", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -128,7 +128,7 @@ def state(run: Path) -> dict[str, Any]:
     ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
-    config: Path, signum: int, name: str, options: list[object]
+    config: Path, signum: int, name: str, options: list[object], warm: Any, command: Any
 ) -> None:
     run = config.parent / "run"
     process = start("train", config, *options)
@@ -146,10 +146,12 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
     assert [path.name for path in (run / "checkpoints").iterdir()] == [f"checkpoint-{last}"]
     assert steps(run) == list(range(1, last + 1))
     # A run that was stopped is not thrown away by mistake.
-    code, _, err = finish(start("train", config))
-    assert code == 2
-    assert "an unfinished run with checkpoints is there" in err
-    process = start("train", config, "--resume", *options)
+    refused = command("train", config)
+    assert refused.code == 2
+    assert "an unfinished run with checkpoints is there" in refused.err
+    process = (start if options else partial(warm, "-m", "sightline"))(
+        "train", config, "--resume", *options
+    )
     wait_until(process, lambda: len(steps(run)) > last + 1)
     process.send_signal(signum)
     assert finish(process)[0] == 128 + signum
@@ -168,8 +170,8 @@ def test_a_signal_before_training_leaves_nothing(config: Path, options: list[obj
     assert not (config.parent / "run" / "checkpoints").exists()
 
 
-def test_the_end_of_memory_names_the_rows(config: Path) -> None:
-    code, _, err = finish(start("train", config, program=OUT_OF_MEMORY))
+def test_the_end_of_memory_names_the_rows(config: Path, warm: Any) -> None:
+    code, _, err = finish(warm("-c", OUT_OF_MEMORY, "train", config))
     data = config.parent / "train.jsonl"
     assert code == 3
     lines = err.splitlines()
@@ -181,10 +183,13 @@ def test_the_end_of_memory_names_the_rows(config: Path) -> None:
 
 
 @pytest.mark.parametrize("program", [None, WORKER_KILLED])
-def test_a_data_worker_that_dies_names_what_it_read(config: Path, program: str | None) -> None:
+def test_a_data_worker_that_dies_names_what_it_read(
+    config: Path, program: str | None, warm: Any
+) -> None:
     """At any moment, and in the middle of a forward pass."""
     run = config.parent / "run"
-    process = start("train", config, "--set", "training.num_workers=1", program=program)
+    begin = ("-m", "sightline") if program is None else ("-c", program)
+    process = warm(*begin, "train", config, "--set", "training.num_workers=1")
     if program is None:
         wait_until(process, lambda: len(steps(run)) > 2)
         for child in children(process.pid):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,22 +14,29 @@ HERE = Path(__file__).resolve().parent
 FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 
-def _run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sightline", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.mark.parametrize("family", FAMILY_KEYS)
-@pytest.mark.parametrize("name", ["llamafactory_demo", "qwen_demo"])
+@pytest.fixture
+def run(warm: Any) -> Run:
+    """The command, in a folder."""
+
+    def ended(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
+        process = warm("-m", "sightline", *arguments, cwd=folder)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [*(("llamafactory_demo", family) for family in FAMILY_KEYS), ("qwen_demo", "qwen2_5_vl")],
+)
 def test_real_data_runs_to_a_certificate(
-    name: str, family: str, shared: Path, tmp_path: Path
+    name: str, family: str, shared: Path, tmp_path: Path, run: Run
 ) -> None:
-    done = _run(
+    done = run(
         "train",
         HERE / f"{name}.yaml",
         "--set",
@@ -38,18 +46,18 @@ def test_real_data_runs_to_a_certificate(
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    run = tmp_path / "runs" / name
-    certificate = json.loads((run / "certificate.json").read_text(encoding="utf-8"))
+    output = tmp_path / "runs" / name
+    certificate = json.loads((output / "certificate.json").read_text(encoding="utf-8"))
     assert certificate["verdict"] == "holds"
     assert certificate["family"] == family
-    ledger = (run / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+    ledger = (output / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(ledger) == {"llamafactory_demo": 9, "qwen_demo": 3}[name]
-    assert "<html" in (run / "report.html").read_text(encoding="utf-8")
+    assert "<html" in (output / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_finished_run_verifies_again(shared: Path, tmp_path: Path) -> None:
+def test_a_finished_run_verifies_again(shared: Path, tmp_path: Path, run: Run) -> None:
     """`sightline verify` alone, on what `sightline train` left, with nothing else in memory."""
-    trained = _run(
+    trained = run(
         "train",
         HERE / "qwen_demo.yaml",
         "--set",
@@ -59,6 +67,6 @@ def test_a_finished_run_verifies_again(shared: Path, tmp_path: Path) -> None:
         folder=tmp_path,
     )
     assert trained.returncode == 0, trained.stderr
-    verified = _run("verify", "runs/qwen_demo", folder=tmp_path)
+    verified = run("verify", "runs/qwen_demo", folder=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "The exported model is the model that was trained." in verified.stdout

@@ -23,10 +23,11 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from sightline.model.head_loss import head_loss
+from sightline.model.head_loss import chunked, head_loss, module
 
-NUM_CLASSES, WIDTH = 151_936, 8
-# Of this vocabulary a chunk is 220 tokens, and one through a module 55.
+NUM_CLASSES, WIDTH = 8192, 8
+# Tokens of a chunk, and of one through a module: what they are with a vocabulary of 151,936.
+CHUNK, CHUNK_OF_MODULE = 220, 55
 TOKENS = ((0, 300), (300, 20), (0, 0), (120, 0))
 CASES = {
     "ddp": "ddp",
@@ -124,6 +125,9 @@ def _check(case: str, counts: tuple[int, int], rank: int) -> None:
 
 def _main() -> None:
     dist.init_process_group("gloo")
+    chunked._SMALLEST = chunked._LARGEST = CHUNK * NUM_CLASSES * 4
+    module._LOGITS = CHUNK_OF_MODULE * NUM_CLASSES * 4
+    assert chunked.chunk_length(300, NUM_CLASSES, WIDTH) == 150
     for case in CASES:
         for counts in TOKENS:
             _check(case, counts, dist.get_rank())

@@ -36,13 +36,14 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(tmp_path: Path, warm: Start) -> Start:
     """Starts the training in one process, or in two."""
 
     def begin(act: str, *, processes: int = 1) -> subprocess.Popen[str]:
         command = [str(SCRIPT), str(tmp_path), act]
-        if processes == 2:
-            command = ["-c", LAUNCH, *command]
+        if processes == 1:
+            return warm(*command)
+        command = ["-c", LAUNCH, *command]
         return subprocess.Popen(
             [sys.executable, *command],
             stdout=subprocess.PIPE,

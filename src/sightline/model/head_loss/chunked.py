@@ -14,9 +14,12 @@ from sightline.model.head_loss.gradients import Known, with_gradients
 
 MIB = 2**20
 # Every chunk reads the weight, and reads and writes its gradient if it trains: the larger the
-# weight, the longer a chunk should be. 128 and 256 MiB are 220 and 441 tokens of a vocabulary of
+# weight, the longer a chunk should be. 32 and 256 MiB are 55 and 441 tokens of a vocabulary of
 # 151,936. Measured by benchmarks/head_loss.py.
-_SMALLEST, _LARGEST = 128 * MIB, 256 * MIB
+_SMALLEST, _LARGEST = 32 * MIB, 256 * MIB
+# Logits that a core goes over again and again, for the largest, exponentials and their sum: what
+# its own cache holds.
+_CACHED = MIB
 # Classes whose gradient is computed in low precision before it is added in float32.
 _CLASSES_AT_ONCE = 8192
 
@@ -30,10 +33,10 @@ def chunk_length(num_tokens: int, num_classes: int, hidden_size: int, itemsize: 
         hidden_size: Width of the head's input.
         itemsize: Bytes of a logit in the cross-entropy.
 
-    >>> chunk_length(2048, 151_936, 512), chunk_length(300, 151_936, 512)
-    (205, 150)
+    >>> chunk_length(2048, 151_936, 512), chunk_length(300, 151_936, 64)
+    (256, 50)
     """
-    size = min(max(num_classes * hidden_size * itemsize // 4, _SMALLEST), _LARGEST)
+    size = min(max(num_classes * hidden_size * itemsize // 2, _SMALLEST), _LARGEST)
     most = max(size // (num_classes * itemsize), 1)
     num_chunks = max(-(-num_tokens // most), 1)
     return max(-(-num_tokens // num_chunks), 1)
@@ -141,17 +144,44 @@ class _Head:
         """
         logits, low = self._logits[: len(hidden)], self._low[: len(hidden)]
         self._multiply(hidden, low)
-        if self._is_low:
-            logits.copy_(low)
-        target = targets.unsqueeze(1)
-        largest, chosen = logits.amax(1, keepdim=True), logits.gather(1, target)
-        sums = logits.sub_(largest).exp_().sum(1, keepdim=True)
+        chosen = low.gather(1, targets.unsqueeze(1)).to(logits.dtype)
+        largest, sums = self._exponentiate(logits, low)
         losses = (sums.log() + largest - chosen).squeeze(1)
         gradients = (hidden_gradient, self.weight_gradient, self.bias_gradient)
         if any(one is not None for one in gradients):
             differentiate = self._differentiate_low if self._is_low else self._differentiate
             differentiate(hidden, targets, logits, sums, hidden_gradient)
         return losses
+
+    def _exponentiate(
+        self, logits: torch.Tensor, low: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn logits into exponentials of what they are below the largest of their token.
+
+        On a CPU a few tokens at a time: memory is far slower than what is done here.
+
+        Args:
+            logits: (num_tokens, num_classes). Overwritten.
+            low: (num_tokens, num_classes). The logits as they were computed; `logits` itself where
+                that is in no lower precision.
+
+        Returns:
+            The largest logit of every token, and the sum of its exponentials; (num_tokens, 1) each.
+        """
+        length = len(logits)
+        largest, sums = (logits.new_empty((length, 1)) for _ in range(2))
+        at_once = max(length, 1)
+        if logits.device.type == "cpu":
+            row = logits.shape[1] * logits.itemsize
+            at_once = max(_CACHED * torch.get_num_threads() // row, 1)
+        for start in range(0, length, at_once):
+            part = slice(start, start + at_once)
+            these = logits[part]
+            if self._is_low:
+                these.copy_(low[part])
+            torch.amax(these, 1, keepdim=True, out=largest[part])
+            torch.sum(these.sub_(largest[part]).exp_(), 1, keepdim=True, out=sums[part])
+        return largest, sums
 
     def _multiply(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
         if self._bias is None:
