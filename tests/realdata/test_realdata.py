@@ -43,6 +43,8 @@ def test_real_data_runs_to_a_certificate(
         f"model=tiny:{family}",
         "--set",
         "training.epochs=3",
+        "--set",
+        "verify.samples=3",
         folder=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr

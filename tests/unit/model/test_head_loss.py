@@ -305,7 +305,7 @@ def test_shapes_alone_are_enough() -> None:
         hidden = torch.empty(3000, 16, requires_grad=True)
     for kind in get_args(HeadLoss):
         with _Largest() as seen:
-            head_loss(head, hidden, torch.zeros(3000, dtype=torch.int16, device="meta"), kind=kind)
+            head_loss(head, hidden, torch.zeros(3000, dtype=torch.int64, device="meta"), kind=kind)
         assert max(seen.sizes) == chunk_length(3000, LARGE, 16) * LARGE
 
 
