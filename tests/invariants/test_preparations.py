@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,9 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_batches(
     config = configure("stopped", num_workers=2)
     with pytest.raises(KeyboardInterrupt):
         train(config, Stopping(after=3))
+    assert multiprocessing.active_children() == []
     run = train(config, SilentObserver(), resume=True).run
+    assert multiprocessing.active_children() == []
     given, exported = _outcome(run.path)
     assert given == losses
     assert all(torch.equal(exported[key], weights[key]) for key in weights)

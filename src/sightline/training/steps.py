@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from sightline.config import TrainingConfig
 from sightline.data import Collator, EncodedSample, Origin
@@ -185,6 +186,17 @@ class StepLoader:
         except Exception as error:
             self.explain(error)
             raise
+
+    def close(self) -> None:
+        """End the processes that decode.
+
+        Left to the garbage collector, torch waits five seconds for each of them: the queues over
+        which they would be told to end may be collected first.
+        """
+        iterator = self._batches._iterator
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
+        self._batches._iterator = None
 
     def explain(self, error: Exception) -> None:
         """Raise what is to be told instead, where an error comes from a worker that died.

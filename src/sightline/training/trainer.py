@@ -217,6 +217,10 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
             for loader in self._loaders:
                 loader.explain(error)
             raise
+        finally:
+            for loader in self._loaders:
+                loader.close()
+            self._loaders.clear()
 
     @property
     def held(self) -> Held:
@@ -325,9 +329,12 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
     def _eval_batches(self, data: TrainingData | None) -> Iterator[Batch]:
         data = data if data is not None else self._eval_data
         assert data is not None, "nothing is held out"
-        for step in self._loader(data):
+        loader = self._loader(data)
+        for step in loader:
             self._in_hand = InHand(step, data.samples, None)
             yield from step
+        loader.close()
+        self._loaders.remove(loader)
 
 
 @contextmanager
