@@ -44,12 +44,15 @@ format: $(STAMP) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure positions, data, pixels, tuning and start-up; PEERS="--swift PYTHON" adds other tools
+bench: $(STAMP) ## Measure everything, in an hour; PEERS="--swift PYTHON" adds other tools
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/positions.py
 	$(BIN)/python benchmarks/data.py $(PEERS)
 	$(BIN)/python benchmarks/preparation.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/startup.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/head_loss.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(PEERS)
+	$(BIN)/python benchmarks/gpu.py
 
 docs: $(STAMP) ## Write docs/configuration.md again and check what the documents say
 	@{ printf '%s\n' '# The run configuration' '' \

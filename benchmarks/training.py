@@ -1,8 +1,9 @@
 """Training: Sightline beside bare loops and other tools, on the same model, data and settings.
 
-``python benchmarks/training.py [PART ...] [--lf PYTHON] [--swift PYTHON] [--trl PYTHON]``: the
-options name the Python of an environment that has LLaMA-Factory, ms-swift or TRL; without them they
-are left out. Parts, all of them where none is named:
+``python benchmarks/training.py [PART ...] [--llamafactory PYTHON] [--swift PYTHON] [--trl PYTHON]``
+
+The options name the Python of an environment that has LLaMA-Factory, ms-swift or TRL; without them
+they are left out. Parts, all of them where none is named:
 
 - ``small`` and ``large``: 64 pictures with boxes, a tiny model and one of 107 million weights;
 - ``lengths``: lengths as they are in the wild, packed and padded;
@@ -170,11 +171,11 @@ def made_pictures(work: Path) -> Path:
 PARTS: dict[str, Any] = {
     "small": lambda given, work: beside_others("small", given, work),
     "large": lambda given, work: beside_others("large", given, work),
-    "lengths": lambda given, work: lengths(work, made_model(work, "large"), given.lf),
+    "lengths": lambda given, work: lengths(work, made_model(work, "large"), given.llamafactory),
     "processes": lambda given, work: processes(
         work, made_model(work, "large"), made_pictures(work)
     ),
-    "startup": lambda given, work: startup(work, given.lf, given.swift, given.trl),
+    "startup": lambda given, work: startup(work, given.llamafactory, given.swift, given.trl),
     "step": lambda given, work: step(work, made_model(work, "large")),
 }
 

@@ -363,4 +363,4 @@ def trl(python: str) -> Contender:
     return Contender(name="TRL", command=command, read=_last_line, python=python, packages=packages)
 
 
-PEERS = {"lf": llamafactory, "swift": ms_swift, "trl": trl}
+PEERS = {"llamafactory": llamafactory, "swift": ms_swift, "trl": trl}
