@@ -19,6 +19,7 @@ from sightline.data.conversation import Origin
 from sightline.data.workers import WatchedDataset, WorkerBoard, received
 from sightline.errors import DataError, MediaError, StoppedError
 
+
 @pytest.fixture(autouse=True)
 def _impatient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loader that is left to the garbage collector waits until its workers look up."""
