@@ -28,6 +28,7 @@ from sightline.model.losses import Supervised, return_losses
 from sightline.model.positions import follow_engine
 from sightline.model.quantized import QuantizedWeights, plain_weight, refuse_unquantizable
 from sightline.model.raw_pixels import (
+    borrowed_parameters,
     normalised_patches,
     patch_features,
     take_processed_pixels,
@@ -49,6 +50,7 @@ __all__ = [
     "attend_by_segments",
     "base_record",
     "base_weights",
+    "borrowed_parameters",
     "choose_dtype",
     "compile_blocks",
     "differing",

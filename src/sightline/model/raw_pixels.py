@@ -9,6 +9,7 @@ when it is saved.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -118,6 +119,25 @@ def take_raw_pixels(model: nn.Module, family: TrainableFamily, recipes: PixelRec
     # Attributes of the instance that are no part of its state.
     object.__setattr__(module, "raw_recipes", recipes)
     object.__setattr__(module, "raw_folded", {})
+
+
+def borrowed_parameters(model: nn.Module) -> Iterator[tuple[nn.Module, nn.Parameter]]:
+    """Each module that computes with a weight of another without calling it, with that weight.
+
+    A patch embedding that takes raw pixels folds normalisation into the weights of its convolution.
+    An engine that brings weights together when their module is called has to be told, or they are
+    not there. No other module of these models does so; tests/unit/model/test_borrowed.py.
+
+    Args:
+        model: A model, whatever was done to it.
+
+    Yields:
+        The module, and one parameter.
+    """
+    for module in model.modules():
+        if isinstance(module, _TakesRawPixels):
+            for parameter in module.get_submodule("proj").parameters():
+                yield module, parameter
 
 
 def take_processed_pixels(model: nn.Module) -> None:

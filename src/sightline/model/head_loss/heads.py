@@ -16,9 +16,8 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-# FSDP's parameters are of the third kind until its hooks have run. Any other kind is a tensor that
-# computes in its own way, a quantised one for example.
-_PLAIN_TENSORS = (nn.Parameter, torch.Tensor, DTensor)
+# Any other kind is a tensor that computes in its own way, a quantised one for example.
+_PLAIN_TENSORS = (nn.Parameter, torch.Tensor)
 
 
 def active_head(head: nn.Module) -> nn.Module:
@@ -38,7 +37,10 @@ def active_head(head: nn.Module) -> nn.Module:
 
 
 def is_linear(head: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether a head is nothing but its weight and its bias.
+    """Whether a head computes with nothing but its weight and its bias.
+
+    Does not look at the weight: before the head is called, ZeRO-3 would take a look for a use of it
+    by the module around.
 
     Args:
         head: As `active_head` gives it.
@@ -48,8 +50,16 @@ def is_linear(head: nn.Module) -> TypeGuard[nn.Linear]:
         # Quantised and adapted layers are linear layers with a forward of their own.
         and type(head).forward is nn.Linear.forward
         and "forward" not in vars(head)
-        and type(head.weight) in _PLAIN_TENSORS
     )
+
+
+def is_plain_tensor(weight: torch.Tensor) -> bool:
+    """Whether a weight computes as any tensor does.
+
+    Args:
+        weight: A head's, whose own hooks have run: FSDP's is a DTensor until then.
+    """
+    return type(weight) in _PLAIN_TENSORS
 
 
 def has_parts_elsewhere(head: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,7 @@ from sightline.model.head_loss.heads import (
     call_instead,
     has_parts_elsewhere,
     is_linear,
+    is_plain_tensor,
 )
 from sightline.model.head_loss.liger import INSTEAD, liger_loss, refuse_missing
 from sightline.model.head_loss.module import module_loss, whole_loss
@@ -70,20 +70,18 @@ def head_loss(
         tests/parity/test_head_loss_transformers.py.
     """
     head = active_head(head)
-    if is_linear(head):
-        return call_instead(head, hidden, partial(_of_linear, head, targets=targets, kind=kind))
-    if kind in ("torch", "liger"):
-        raise ConfigError(
-            f"training.head_loss is {kind}, which takes a plain linear head, and this one is a "
-            f"{type(head).__module__}.{type(head).__qualname__}.\n"
-            "Leave the head out of LoRA and of quantisation, or set training.head_loss: auto."
-        )
-    forward = head.forward
-    return call_instead(head, hidden, lambda given: _of_module(head, forward, given, targets))
+    forward, linear = head.forward, head if is_linear(head) else None
+
+    def compute(given: torch.Tensor) -> torch.Tensor:
+        if linear is not None and is_plain_tensor(linear.weight):
+            return _of_linear(linear, given, targets, kind)
+        return _of_module(head, forward, given, targets, kind)
+
+    return call_instead(head, hidden, compute)
 
 
 def _of_linear(
-    head: nn.Linear, hidden: torch.Tensor, *, targets: torch.Tensor, kind: HeadLoss
+    head: nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, kind: HeadLoss
 ) -> torch.Tensor:
     # An estimate has no device, and has to see the logits; without tokens, only ours has an answer.
     if hidden.is_meta or len(hidden) == 0 or kind in ("auto", "chunked"):
@@ -127,8 +125,14 @@ def _torch_loss(
 
 
 def _of_module(
-    head: nn.Module, forward: Any, hidden: torch.Tensor, targets: torch.Tensor
+    head: nn.Module, forward: Any, hidden: torch.Tensor, targets: torch.Tensor, kind: HeadLoss
 ) -> torch.Tensor:
+    if kind in ("torch", "liger"):
+        raise ConfigError(
+            f"training.head_loss is {kind}, which takes a plain linear head, and this one is a "
+            f"{type(head).__module__}.{type(head).__qualname__}.\n"
+            "Leave the head out of LoRA and of quantisation, or set training.head_loss: auto."
+        )
     if has_parts_elsewhere(head):
         # ZeRO-3 has all ranks together gather the weights of what is inside, at every call; ranks
         # have different numbers of chunks.

@@ -15,6 +15,7 @@ from transformers import Trainer
 
 from sightline.training.parallel.sharding import is_sharded, never_wrapped
 from sightline.training.parallel.values import clip_gradients, norms
+from sightline.training.parallel.zero import tell_what_is_borrowed
 from sightline.tuning import TuningPlan
 
 
@@ -51,6 +52,8 @@ class ParallelTrainer(Trainer):
         if training:
             for call in self.before_wrapping:
                 call()
+            if self.is_deepspeed_enabled:
+                tell_what_is_borrowed(model)
         return super()._wrap_model(model, training, dataloader)
 
     @property

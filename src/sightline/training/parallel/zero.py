@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from sightline.config import TrainingConfig
+from sightline.model import borrowed_parameters
 from sightline.training.parallel.engine import ZERO_STAGES, uses_deepspeed
 
 _TELLS_ACCELERATE = "ACCELERATE_USE_DEEPSPEED"
@@ -54,6 +56,20 @@ def deepspeed_config(training: TrainingConfig, *, bf16: bool) -> dict[str, Any] 
             "stage3_gather_16bit_weights_on_model_save": False,
         },
     }
+
+
+def tell_what_is_borrowed(model: nn.Module) -> None:
+    """Let stage 3 bring weights together for modules that compute with those of others.
+
+    It notices by itself once such a weight is missing. By then it has recorded the order in which
+    weights are needed, and stops at the next call: "tracing error".
+
+    Args:
+        model: The planned model, before DeepSpeed takes it.
+    """
+    zero: Any = import_module("deepspeed").zero
+    for module, parameter in borrowed_parameters(model):
+        zero.register_external_parameter(module, parameter)
 
 
 def is_partitioned(tensor: torch.Tensor) -> bool:
