@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from training_tools import HERE, run_command, sightline_config
+from training_tools import HERE, run_command, sightline, sightline_config, turn
 from training_work import Job, Outcome, draw_pictures
 
 PARTS = (
@@ -31,6 +31,9 @@ TEXT_LENGTHS = (250, 500, 1000, 2000)
 PICTURES = (1, 2, 4, 8)
 SIDE = 392
 NUM_OF_DRAWN = 16
+PROCESSES = (1, 2)
+ROWS_OF_A_STEP = (2, 4, 8)
+STEPS_OF_PROCESSES = 6
 
 
 def step(work: Path, model: Path) -> Outcome:
@@ -45,9 +48,30 @@ def step(work: Path, model: Path) -> Outcome:
         _print(f"1 picture, {words} words", _spent(work, model, rows))
     for count in PICTURES:
         rows = [_row(100, count)] * (WARM + STEPS)
-        _print(f"{count} pictures, 100 words", _spent(work, model, rows))
+        _print(f"{count} picture{'s' * (count > 1)}, 100 words", _spent(work, model, rows))
+    _processes(work, model)
     _command(work, model)
     return Outcome()
+
+
+def _processes(work: Path, model: Path) -> None:
+    """Seconds of a step by how many processes share its rows; saving and the like included."""
+    print("\na step of rows with a picture and 250 words, s")
+    print(
+        f"{'':<12}" + "".join(f"{count:>5} process{'es'[: 2 * (count > 1)]}" for count in PROCESSES)
+    )
+    for num_rows in ROWS_OF_A_STEP:
+        samples = num_rows * STEPS_OF_PROCESSES
+        folder = _folder(work, [_row(250, 1)] * samples)
+        job = Job(work=work, model=model, data=folder, samples=samples, epochs=1, batch=num_rows)
+        print(f"{num_rows:>4} rows   ", end="")
+        for count in PROCESSES:
+            name = f"{count} of {num_rows}"
+            trained, _ = turn(
+                sightline(name, "--processes", str(count), batch_size=num_rows // count), job
+            )
+            print(f"{trained.seconds / STEPS_OF_PROCESSES:>14.2f}", end="", flush=True)
+        print()
 
 
 def _row(words: int, pictures: int) -> dict[str, Any]:
@@ -65,16 +89,23 @@ def _row(words: int, pictures: int) -> dict[str, Any]:
 
 def _spent(work: Path, model: Path, rows: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Median seconds of every part of a step of one row."""
+    rows = list(rows)
+    folder = _folder(work, rows)
+    job = Job(work=work, model=model, data=folder, samples=len(rows), epochs=1, batch=1)
+    said = watched("parts", sightline_config(job, folder), folder)
+    counted = said["steps"][WARM:]
+    return {part: median(one.get(part, 0.0) for one in counted) for part in PARTS}
+
+
+def _folder(work: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """A folder of these rows and the pictures."""
     folder = work / "watched"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(work / "drawn", folder)
     # Rows that are the same would be told as copies of one another.
     rows = [{**row, "id": number} for number, row in enumerate(rows)]
     (folder / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    job = Job(work=work, model=model, data=folder, samples=len(rows), epochs=1, batch=1)
-    said = watched("parts", sightline_config(job, folder), folder)
-    counted = said["steps"][WARM:]
-    return {part: median(one.get(part, 0.0) for one in counted) for part in PARTS}
+    return folder
 
 
 def _print(name: str, spent: dict[str, float]) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,6 +25,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+
+
+def pytest_configure() -> None:
+    """Let the tests start processes from one that has loaded the packages; see tests/warm."""
+    _module("warm/start").serve(_module("warm/client"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_python() -> Iterator[None]:
+    """Have all that is started with `sys.executable` start from it."""
+    before = sys.executable
+    sys.executable = os.environ.get("SIGHTLINE_TESTS_PYTHON", before)
+    yield
+    sys.executable = before
 
 
 @pytest.fixture(scope="session")
@@ -127,90 +138,18 @@ def process() -> Callable[..., Outcome]:
     return run
 
 
-class WarmProcess:
-    """A process that a warm server forked; like one of `subprocess.Popen`.
-
-    Args:
-        folder: Where the server writes of it.
-        words: What it was asked for.
-    """
-
-    def __init__(self, folder: Path, words: list[str]) -> None:
-        self._folder, self.args = folder, words
-        self.returncode: int | None = None
-        self.pid = int(self._text("pid", until=time.monotonic() + 60))
-
-    def poll(self) -> int | None:
-        """The exit code; None while it runs."""
-        if self.returncode is None and (self._folder / "status").exists():
-            self.returncode = int((self._folder / "status").read_text())
-        return self.returncode
-
-    def send_signal(self, signum: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, signum)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.send_signal(signal.SIGKILL)
-
-    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end; its output and its complaints."""
-        until = time.monotonic() + (timeout or 300)
-        try:
-            self._text("status", until=until)
-        except subprocess.TimeoutExpired:
-            if timeout is None:
-                self.kill()
-            raise
-        self.poll()
-        return (self._folder / "out").read_text(), (self._folder / "err").read_text()
-
-    def _text(self, name: str, *, until: float) -> str:
-        path = self._folder / name
-        while not path.exists():
-            if time.monotonic() > until:
-                raise subprocess.TimeoutExpired(self.args, 0)
-            time.sleep(0.01)
-        return path.read_text()
-
-
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., WarmProcess]]:
-    """Start Python, with what follows ``python`` on a command line, its packages loaded already.
+def started() -> Callable[..., subprocess.Popen[str]]:
+    """Start Python in the background, with what would follow ``python`` on a command line."""
 
-    For tests of what a process does once it is there. What starts processes of its own starts them
-    as always.
-    """
-    root = tmp_path_factory.mktemp("warm")
-    server = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "warm_server.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    numbers = itertools.count()
+    def start(*words: object, cwd: Path | None = None, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+        )
 
-    def start(
-        *words: object, cwd: Path | None = None, env: dict[str, str] | None = None
-    ) -> WarmProcess:
-        folder = root / str(next(numbers))
-        folder.mkdir()
-        order = {
-            "words": [str(word) for word in words],
-            "folder": str(folder),
-            "cwd": str(cwd or Path.cwd()),
-            "env": {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
-        }
-        server.stdin.write(json.dumps(order) + "\n")
-        server.stdin.flush()
-        return WarmProcess(folder, order["words"])
-
-    yield start
-    server.stdin.close()
-    server.wait(timeout=60)
+    return start

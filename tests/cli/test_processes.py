@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def start(*words: object, launcher: tuple[str, ...] = ()) -> subprocess.Popen[st
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **ONE_THREAD},
+        # What a run starts is found by this.
+        env={**os.environ, **ONE_THREAD, "TEST_OF": str(Path(str(words[1])).parent / "run")},
     )
 
 
@@ -56,22 +58,22 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def children(parent: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Processes that a process started, with their environments."""
+def with_variables(**wanted: str | None) -> int:
+    """The first process that was started with these variables; None is any value."""
+    found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent:
-                words = (folder / "environ").read_bytes().decode().split("\0")
-                yield int(folder.name), dict(word.split("=", 1) for word in words if "=" in word)
-        except OSError:
-            continue
+        with suppress(OSError):
+            words = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+            has = dict(word.split("=", 1) for word in words if "=" in word)
+            if all(name in has and value in (None, has[name]) for name, value in wanted.items()):
+                found.append(int(folder.name))
+    return min(found)
 
 
-def rank_pid(launcher: int, rank: int) -> int:
-    return next(pid for pid, env in children(launcher) if env.get("RANK") == str(rank))
+def rank_pid(run: Path, rank: int) -> int:
+    return with_variables(TEST_OF=str(run), RANK=str(rank))
 
 
 def wait_until(process: subprocess.Popen[str], holds: Callable[[], bool]) -> None:
@@ -120,7 +122,7 @@ def test_a_rank_that_is_killed_ends_the_run_and_is_named(configured: Configured)
     run = config.parent / "run"
     process = start("train", config, "--processes", 2)
     wait_until(process, lambda: len(steps(run)) > 2)
-    pids = [rank_pid(process.pid, rank) for rank in (0, 1)]
+    pids = [rank_pid(run, rank) for rank in (0, 1)]
     os.kill(pids[1], signal.SIGKILL)
     began = time.monotonic()
     code, _, err = finish(process)
@@ -137,7 +139,7 @@ def test_a_crash_is_followed_by_the_rest_of_the_run(configured: Configured) -> N
     run = config.parent / "run"
     process = start("train", config, "--processes", 2, "--max-restarts", 1)
     wait_until(process, lambda: (run / "checkpoints" / "checkpoint-3").is_dir())
-    os.kill(rank_pid(process.pid, 1), signal.SIGKILL)
+    os.kill(rank_pid(run, 1), signal.SIGKILL)
     code, out, err = finish(process)
     assert code == 0, err
     assert err.splitlines()[0] == "sightline: rank 1 of 2 was killed by SIGKILL."
@@ -153,8 +155,7 @@ def test_one_process_is_started_again_too(configured: Configured) -> None:
     run = config.parent / "run"
     process = start("train", config, "--max-restarts", 1)
     wait_until(process, lambda: (run / "checkpoints" / "checkpoint-3").is_dir())
-    [(pid, _)] = [(pid, env) for pid, env in children(process.pid) if "SIGHTLINE_LAUNCHER" in env]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(with_variables(TEST_OF=str(run), SIGHTLINE_LAUNCHER=None), signal.SIGKILL)
     code, _, err = finish(process)
     assert code == 0, err
     assert err.startswith("sightline: the run was killed by SIGKILL.\n")

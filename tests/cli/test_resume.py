@@ -19,7 +19,7 @@ NUM_STEPS = 40
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, warm) -> Path:
+def killed(tmp_path_factory, started) -> Path:
     """The directory of a run that was killed behind its first checkpoints."""
     folder = tmp_path_factory.mktemp("killed")
     write_shapes(folder / "data", num_images=3, height=56, width=56)
@@ -39,15 +39,15 @@ def killed(tmp_path_factory, warm) -> Path:
     }
     config = folder / "run.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    started = warm("-m", "sightline", "train", config)
+    process = started("-m", "sightline", "train", config)
     checkpoints = folder / "there" / "checkpoints"
     deadline = time.monotonic() + 120
     while not any(checkpoints.glob("checkpoint-*")):
-        assert started.poll() is None, "the run ended before it could be killed"
+        assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(started.pid, signal.SIGKILL)
-    started.communicate(timeout=60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
     newest = max(int(path.name.partition("-")[2]) for path in checkpoints.glob("checkpoint-*"))
     assert newest < NUM_STEPS
     # It may be anywhere: what it needs is in it.

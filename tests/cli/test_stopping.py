@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,13 @@ from sightline.cli.main import main
 main()
 """
 
+NAMES_ITSELF = """
+import os, pathlib, sys
+pathlib.Path(sys.argv[2]).with_name("pid").write_text(str(os.getpid()))
+from sightline.cli.main import main
+main()
+"""
+
 
 @pytest.fixture
 def config(workbench: Any) -> Path:
@@ -61,16 +67,6 @@ def config(workbench: Any) -> Path:
         training__save_every=100_000,
         training__batch_size=2,
         verify__enabled=False,
-    )
-
-
-def start(*words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "sightline", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -128,10 +124,10 @@ def state(run: Path) -> dict[str, Any]:
     ],
 )
 def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
-    config: Path, signum: int, name: str, options: list[object], warm: Any, command: Any
+    config: Path, signum: int, name: str, options: list[object], started: Any, command: Any
 ) -> None:
     run = config.parent / "run"
-    process = start("train", config, *options)
+    process = started("-m", "sightline", "train", config, *options)
     wait_until(process, lambda: len(steps(run)) > 2)
     process.send_signal(signum)
     code, out, err = finish(process)
@@ -149,9 +145,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
     refused = command("train", config)
     assert refused.code == 2
     assert "an unfinished run with checkpoints is there" in refused.err
-    process = (start if options else partial(warm, "-m", "sightline"))(
-        "train", config, "--resume", *options
-    )
+    process = started("-m", "sightline", "train", config, "--resume", *options)
     wait_until(process, lambda: len(steps(run)) > last + 1)
     process.send_signal(signum)
     assert finish(process)[0] == 128 + signum
@@ -160,8 +154,12 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
 
 
 @pytest.mark.parametrize("options", [[], ["--processes", 2]])
-def test_a_signal_before_training_leaves_nothing(config: Path, options: list[object]) -> None:
-    process = start("train", config, *options)
+def test_a_signal_before_training_leaves_nothing(
+    config: Path, options: list[object], started: Any
+) -> None:
+    # In processes that load torch, as all do that no test has started.
+    cold = {"SIGHTLINE_TESTS_COLD": "1"}
+    process = started("-m", "sightline", "train", config, *options, **cold)
     wait_until(process, lambda: has_begun(process.pid, options))
     process.send_signal(signal.SIGTERM)
     code, _, err = finish(process)
@@ -170,8 +168,10 @@ def test_a_signal_before_training_leaves_nothing(config: Path, options: list[obj
     assert not (config.parent / "run" / "checkpoints").exists()
 
 
-def test_the_end_of_memory_names_the_rows(config: Path, warm: Any) -> None:
-    code, _, err = finish(warm("-c", OUT_OF_MEMORY, "train", config))
+def test_the_end_of_memory_names_the_rows(config: Path, started: Any) -> None:
+    program = config.with_name("out_of_memory.py")
+    program.write_text(OUT_OF_MEMORY)
+    code, _, err = finish(started(program, "train", config))
     data = config.parent / "train.jsonl"
     assert code == 3
     lines = err.splitlines()
@@ -182,17 +182,15 @@ def test_the_end_of_memory_names_the_rows(config: Path, warm: Any) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("program", [None, WORKER_KILLED])
-def test_a_data_worker_that_dies_names_what_it_read(
-    config: Path, program: str | None, warm: Any
-) -> None:
-    """At any moment, and in the middle of a forward pass."""
-    run = config.parent / "run"
-    begin = ("-m", "sightline") if program is None else ("-c", program)
-    process = warm(*begin, "train", config, "--set", "training.num_workers=1")
-    if program is None:
+@pytest.mark.parametrize("when", ["at any moment", "in a forward pass"])
+def test_a_data_worker_that_dies_names_what_it_read(config: Path, when: str, started: Any) -> None:
+    program = config.with_name("program.py")
+    program.write_text(WORKER_KILLED if when == "in a forward pass" else NAMES_ITSELF)
+    process = started(program, "train", config, "--set", "training.num_workers=1")
+    if when == "at any moment":
+        run = config.parent / "run"
         wait_until(process, lambda: len(steps(run)) > 2)
-        for child in children(process.pid):
+        for child in children(int(config.with_name("pid").read_text())):
             os.kill(child, signal.SIGKILL)
     code, _, err = finish(process)
     assert code == 2, err

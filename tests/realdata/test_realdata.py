@@ -18,11 +18,11 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(warm: Any) -> Run:
+def run(started: Any) -> Run:
     """The command, in a folder."""
 
     def ended(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-        process = warm("-m", "sightline", *arguments, cwd=folder)
+        process = started("-m", "sightline", *arguments, cwd=folder)
         out, err = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

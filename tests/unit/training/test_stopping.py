@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -36,21 +35,16 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
-def start(tmp_path: Path, warm: Start) -> Start:
+def start(tmp_path: Path, started: Start) -> Start:
     """Starts the training in one process, or in two."""
 
     def begin(act: str, *, processes: int = 1) -> subprocess.Popen[str]:
         command = [str(SCRIPT), str(tmp_path), act]
-        if processes == 1:
-            return warm(*command)
-        command = ["-c", LAUNCH, *command]
-        return subprocess.Popen(
-            [sys.executable, *command],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        if processes == 2:
+            program = tmp_path / "launch.py"
+            program.write_text(LAUNCH)
+            command.insert(0, str(program))
+        return started(*command)
 
     return begin
 
