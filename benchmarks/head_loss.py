@@ -116,7 +116,8 @@ class Bench:
         self.model: Any = apply_plan(return_losses(model), resolved).train()
         checkpoint_activations(self.model)
         training = [one for one in self.model.parameters() if one.requires_grad]
-        self.optimizer = torch.optim.AdamW(training, lr=1e-5)
+        # As the Trainer does: otherwise AdamW holds copies of its largest weight while it steps.
+        self.optimizer = torch.optim.AdamW(training, lr=1e-5, fused=True)
         self.batch, self.labels = _batch(checkpoint.config, share)
 
     def loss(self, kind: str) -> torch.Tensor:

@@ -11,6 +11,8 @@ import sys
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# The commands set it; see tests/warm/client.py.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # A shell ignores Ctrl-C for what it runs in the background; so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedModel
 
-from sightline.model.head_loss import HeadLoss, head_loss
+from sightline.model.head_loss import HeadLoss, head_loss, tied_embedding
 from sightline.model.segments import Segments, packed_row
 from sightline.positions import refuse_flat
 
@@ -61,12 +61,12 @@ def return_losses(model: PreTrainedModel, *, kind: HeadLoss = "auto") -> PreTrai
             return before(self, *args, **kwargs)
         refuse_flat(kwargs.get("position_ids"))
         body: Any = self.base_model
-        with packed_row(segments):
+        head: Any = self.get_output_embeddings()
+        with packed_row(segments), tied_embedding(self.get_input_embeddings(), head) as tied:
             # An explicit False: with a cache, attention would not see where samples begin.
             hidden = body(*args, use_cache=False, **kwargs).last_hidden_state
         chosen = hidden.flatten(0, 1).index_select(0, supervised.tokens)
-        head: Any = self.get_output_embeddings()
-        return head_loss(head, chosen, supervised.targets, kind=kind)
+        return head_loss(head, chosen, supervised.targets, kind=kind, tied=tied)
 
     # An attribute of the instance: set past nn.Module, which keeps only modules and tensors.
     object.__setattr__(model, "forward", MethodType(forward, model))

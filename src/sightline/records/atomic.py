@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from sightline.errors import RunError
 
+_NUM_RANDOM = 4
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -193,9 +195,21 @@ def _writing_below(building: Path, path: Path) -> Iterator[None]:
         raise RunError(_explained(path, error)) from error
 
 
+def is_unfinished(entry: Path, of: Path) -> bool:
+    """Whether something is what a process left that was killed while it wrote a file or folder.
+
+    Args:
+        entry: What is there.
+        of: The file or folder.
+    """
+    return entry.parent == of.parent and bool(
+        re.fullmatch(rf"\.{re.escape(of.name)}\.[0-9a-f]{{{2 * _NUM_RANDOM}}}", entry.name)
+    )
+
+
 def _beside(path: Path) -> Path:
     """A new name in the same folder, so that renaming stays on one disk."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name}.{secrets.token_hex(_NUM_RANDOM)}")
 
 
 def _explained(path: Path, error: OSError, num_bytes: int | None = None) -> str:

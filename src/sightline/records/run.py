@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sightline.errors import RunError
-from sightline.records.atomic import remove, write_text, writing
+from sightline.records.atomic import is_unfinished, remove, write_text, writing
 from sightline.records.jsonfiles import read_json, read_jsonl, write_json
 from sightline.records.versions import collect_versions
 
@@ -57,11 +57,14 @@ class RunDirectory:
         """
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: a file of that name is in the way. Choose another output.")
+        run = cls(path)
         with writing(path):
-            is_free = not path.is_dir() or not any(path.iterdir())
+            # A run that was killed as it began left nothing but a part of its first file.
+            is_free = not path.is_dir() or all(
+                is_unfinished(entry, run.state_file) for entry in path.iterdir()
+            )
         if is_free:
             return
-        run = cls(path)
         if not run.state_file.is_file():
             raise RunError(
                 f"{path}: the folder is not empty and not a run of Sightline.\n"

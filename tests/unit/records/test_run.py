@@ -138,6 +138,24 @@ def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path: Pat
         )
 
 
+def test_a_run_that_was_killed_as_it_began_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Path, "replace", lambda *_: os._exit(9))
+        RunDirectory.create(path)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    [left] = _names(path)
+    assert left.startswith(".run.json.")
+    (path / ".run.json.mine").write_text("mine")
+    assert "not a run of Sightline" in _refusal(path)
+    (path / ".run.json.mine").unlink()
+    RunDirectory.create(path)
+    assert _names(path) == ["run.json"]
+
+
 def test_a_finished_run_is_refused(tmp_path: Path) -> None:
     path = _run(tmp_path / "run", checkpoint=True, merged=True).path
     assert _refusal(path) == (

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sightline.model.head_loss.gradients import Known, with_gradients
+from sightline.model.head_loss.tied import TiedGradient
 
 MIB = 2**20
 # Every chunk reads the weight, and reads and writes its gradient if it trains: the larger the
@@ -49,6 +50,7 @@ def linear_loss(
     targets: torch.Tensor,
     *,
     length: int | None = None,
+    tied: TiedGradient | None = None,
 ) -> torch.Tensor:
     """Sum of the cross-entropy of a linear head.
 
@@ -61,6 +63,7 @@ def linear_loss(
         bias: (num_classes,) likewise; None where there is none.
         targets: (num_tokens,) int64.
         length: Tokens of a chunk; None for `chunk_length`.
+        tied: Gets the weight's gradient, where the token embedding goes on with it.
 
     Returns:
         () float32.
@@ -97,9 +100,12 @@ def linear_loss(
         found = zip(
             (hidden, weight, bias),
             (hidden_gradient, head.weight_gradient, head.bias_gradient),
+            (None, tied, None),
             strict=True,
         )
-        known = [Known(of, one) for of, one in found if of is not None and one is not None]
+        known = [
+            Known(of, one, taker) for of, one, taker in found if of is not None and one is not None
+        ]
         total = losses.sum()
     return with_gradients(total, known)
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from sightline.model.head_loss.tied import TiedGradient
+
 
 class Known(NamedTuple):
     """A gradient of a loss.
@@ -15,10 +17,12 @@ class Known(NamedTuple):
     Attributes:
         of: What it is the gradient of; requires one.
         gradient: The same shape, float32 or wider. The backward pass writes into it.
+        left_to: Gets it instead of autograd; None leaves it to autograd.
     """
 
     of: torch.Tensor
     gradient: torch.Tensor
+    left_to: TiedGradient | None = None
 
 
 def with_gradients(loss: torch.Tensor, known: Sequence[Known]) -> torch.Tensor:
@@ -34,17 +38,27 @@ def with_gradients(loss: torch.Tensor, known: Sequence[Known]) -> torch.Tensor:
     """
     if not known:
         return loss.float()
-    return _Joined.apply(loss, [one.gradient for one in known], *(one.of for one in known))
+    return _Joined.apply(
+        loss,
+        [one.gradient for one in known],
+        [one.left_to for one in known],
+        *(one.of for one in known),
+    )
 
 
 class _Joined(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, loss: torch.Tensor, gradients: list[torch.Tensor], *of: torch.Tensor
+        ctx: Any,
+        loss: torch.Tensor,
+        gradients: list[torch.Tensor],
+        left_to: list[TiedGradient | None],
+        *of: torch.Tensor,
     ) -> torch.Tensor:
         # Where autograd keeps what it keeps: whoever measures or moves that sees them.
         ctx.save_for_backward(*gradients)
         ctx.dtypes = [one.dtype for one in of]
+        ctx.left_to = left_to
         ctx.is_used = False
         return loss.to(torch.float32, copy=True)
 
@@ -59,8 +73,11 @@ class _Joined(torch.autograd.Function):
         ctx.is_used = True
         [scale] = scales
         # A weight that has no gradient yet takes this one as it is, without a copy.
-        scaled = [
+        scaled: list[torch.Tensor | None] = [
             gradient.mul_(scale).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
-        return None, None, *scaled
+        for number, taker in enumerate(ctx.left_to):
+            if taker is not None:
+                taker.of_head, scaled[number] = scaled[number], None
+        return None, None, None, *scaled

@@ -18,6 +18,7 @@ from sightline.model.head_loss.heads import (
 )
 from sightline.model.head_loss.liger import INSTEAD, liger_loss, refuse_missing
 from sightline.model.head_loss.module import module_loss, whole_loss
+from sightline.model.head_loss.tied import TiedGradient
 
 HeadLoss = Literal["auto", "torch", "chunked", "liger"]
 
@@ -45,7 +46,12 @@ def refuse_unusable(kind: HeadLoss, device: torch.device) -> None:
 
 
 def head_loss(
-    head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, *, kind: HeadLoss = "auto"
+    head: nn.Module,
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    kind: HeadLoss = "auto",
+    tied: TiedGradient | None = None,
 ) -> torch.Tensor:
     """Sum of the cross-entropy of tokens, without the logits of all of them at once.
 
@@ -59,6 +65,7 @@ def head_loss(
         targets: (num_tokens,) int64. What it should predict; all count.
         kind: ``chunked``: ours, which is what ``auto`` takes. ``torch``: torch's own operation,
             in float32 alone. ``liger``: liger-kernel's, on a GPU.
+        tied: Of `tied_embedding`, in which the hidden states were computed; None of none.
 
     Returns:
         () float32.
@@ -74,18 +81,22 @@ def head_loss(
 
     def compute(given: torch.Tensor) -> torch.Tensor:
         if linear is not None and is_plain_tensor(linear.weight):
-            return _of_linear(linear, given, targets, kind)
+            return _of_linear(linear, given, targets, kind, tied)
         return _of_module(head, forward, given, targets, kind)
 
     return call_instead(head, hidden, compute)
 
 
 def _of_linear(
-    head: nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, kind: HeadLoss
+    head: nn.Linear,
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    kind: HeadLoss,
+    tied: TiedGradient | None,
 ) -> torch.Tensor:
     # An estimate has no device, and has to see the logits; without tokens, only ours has an answer.
     if hidden.is_meta or len(hidden) == 0 or kind in ("auto", "chunked"):
-        return linear_loss(hidden, head.weight, head.bias, targets)
+        return linear_loss(hidden, head.weight, head.bias, targets, tied=tied)
     if kind == "liger":
         return liger_loss(hidden, head.weight, head.bias, targets)
     return _torch_loss(hidden, head.weight, head.bias, targets)
