@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -67,6 +68,20 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(folder, num_images=3, num_videos=2, multi_image=2, height=112, width=168)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shapes_rows(shapes_folder: Path) -> list[dict[str, Any]]:
+    """The rows of `shapes_folder`, their media by absolute path: pictures, videos, several each."""
+    lines = (shapes_folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows:
+        for key in ("image", "video"):
+            if isinstance(row.get(key), str):
+                row[key] = str(shapes_folder / row[key])
+            elif key in row:
+                row[key] = [str(shapes_folder / one) for one in row[key]]
+    return rows
 
 
 @pytest.fixture(scope="session")

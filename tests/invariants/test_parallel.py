@@ -126,21 +126,13 @@ ALONE: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def given(shapes_folder, tiny_folder, tmp_path_factory) -> dict[str, Any]:
+def given(shapes_rows, tiny_folder, tmp_path_factory) -> dict[str, Any]:
     """A model, and eight samples: pictures, text alone, videos, several pictures."""
-    lines = (shapes_folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    for row in rows:
-        for key in ("image", "video"):
-            if isinstance(row.get(key), str):
-                row[key] = str(shapes_folder / row[key])
-            elif key in row:
-                row[key] = [str(shapes_folder / one) for one in row[key]]
     texts = [
         {"conversations": [{"from": "human", "value": ask}, {"from": "gpt", "value": answer}]}
         for ask, answer in (("Red?", "Yes."), ("And what is blue?", "The star is."), ("No?", "No"))
     ]
-    chosen = [rows[0], rows[1], *texts[:2], rows[3], rows[4], rows[5], texts[2]]
+    chosen = [*shapes_rows[:2], *texts[:2], *shapes_rows[3:6], texts[2]]
     path = tmp_path_factory.mktemp("parallel") / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
     return {"model": str(tiny_folder("qwen2_5_vl")), "data": str(path)}

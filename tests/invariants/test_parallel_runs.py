@@ -21,18 +21,10 @@ STAGES = [{"until": 2, "vision": "freeze"}, {}]
 
 
 @pytest.fixture(scope="module")
-def given(shapes_folder, tiny_folder, tmp_path_factory) -> dict[str, Any]:
+def given(shapes_rows, tiny_folder, tmp_path_factory) -> dict[str, Any]:
     """A configuration of eight samples, text alone among them, without its output."""
-    lines = (shapes_folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    for row in rows:
-        for key in ("image", "video"):
-            if isinstance(row.get(key), str):
-                row[key] = str(shapes_folder / row[key])
-            elif key in row:
-                row[key] = [str(shapes_folder / one) for one in row[key]]
     text = [{"from": "human", "value": "Red?"}, {"from": "gpt", "value": "Yes."}]
-    rows.append({"conversations": text})
+    rows = [*shapes_rows, {"conversations": text}]
     path = tmp_path_factory.mktemp("parallel-runs") / "train.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = {"path": str(path), "allow_outside": True}

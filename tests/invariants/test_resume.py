@@ -247,6 +247,18 @@ def test_one_that_ends_in_the_middle_of_an_epoch_does_not_go_past_its_end(folder
     assert [line[0] for line in _metrics(tmp_path / "resumed") if line[2] is not None] == [3, 4]
 
 
+def _end_in(owner: type, method: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until a method is called, and no further."""
+    with monkeypatch.context() as patch:
+
+        def ended(*_: Any, **__: Any) -> None:
+            raise RuntimeError(f"ended in {method}")
+
+        patch.setattr(owner, method, ended)
+        with pytest.raises(RuntimeError, match=f"ended in {method}"):
+            train(config, Noting())
+
+
 def test_the_evaluation_of_an_epoch_is_not_lost_where_the_run_is_ended_in_it(
     whole, folder, tmp_path, monkeypatch
 ) -> None:
@@ -254,14 +266,7 @@ def test_the_evaluation_of_an_epoch_is_not_lost_where_the_run_is_ended_in_it(
     from sightline.training.trainer import SightlineTrainer
 
     config = _config(folder, tmp_path / "run")
-    with monkeypatch.context() as patch:
-
-        def ended(self: Any, *args: Any, **kwargs: Any) -> Any:
-            raise RuntimeError("ended in the evaluation")
-
-        patch.setattr(SightlineTrainer, "evaluate", ended)
-        with pytest.raises(RuntimeError, match="ended in the evaluation"):
-            train(config, Noting())
+    _end_in(SightlineTrainer, "evaluate", config, monkeypatch)
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["checkpoint-1", "checkpoint-2"]
     train(config, Noting(), resume=True)
@@ -313,14 +318,7 @@ def test_one_ended_while_it_was_exported_is_exported_again(
     whole, folder, tmp_path, monkeypatch
 ) -> None:
     config = _config(folder, tmp_path / "run")
-    with monkeypatch.context() as patch:
-
-        def ended(self: Any, *args: Any, **kwargs: Any) -> None:
-            raise RuntimeError("ended in the export")
-
-        patch.setattr(Export, "write", ended)
-        with pytest.raises(RuntimeError, match="ended in the export"):
-            train(config, Noting())
+    _end_in(Export, "write", config, monkeypatch)
     assert not (tmp_path / "run" / "adapter").exists()
     train(config, Noting(), resume=True)
     assert _is_same(whole[1], tmp_path / "run")
@@ -332,14 +330,7 @@ def test_a_run_that_was_moved_exports_its_best(folder, tmp_path, monkeypatch) ->
     The run has no step left, so that nothing is saved that would set it right.
     """
     config = _config(folder, tmp_path / "there", **WORSE)
-    with monkeypatch.context() as patch:
-
-        def ended(self: Any, *args: Any, **kwargs: Any) -> None:
-            raise RuntimeError("ended in the export")
-
-        patch.setattr(Export, "write", ended)
-        with pytest.raises(RuntimeError, match="ended in the export"):
-            train(config, Noting())
+    _end_in(Export, "write", config, monkeypatch)
     (tmp_path / "there").rename(tmp_path / "here")
     train(config.model_copy(update={"output": str(tmp_path / "here")}), Noting(), resume=True)
     train(config.model_copy(update={"output": str(tmp_path / "straight")}), Noting())

@@ -27,7 +27,8 @@ class Outcome(NamedTuple):
 def start(run: Path, *act: object, num: int = 2, restarts: int = 0) -> subprocess.Popen[str]:
     run.mkdir(exist_ok=True)
     words = [str(one) for one in (run, num, restarts, *act)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Real processes all: what they are to one another is what is tested here.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SIGHTLINE_TESTS_COLD": "1"}
     return subprocess.Popen(
         [sys.executable, str(DRIVER), *words],
         stdout=subprocess.PIPE,
