@@ -172,7 +172,7 @@ def _launch(
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [sys.executable, *(launcher if num_processes == 2 else []), str(SCRIPT)]
     done = _ended([*command, str(path), str(folder)], seconds)
-    assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{done.stdout[-500:]}\n{done.stderr[-20_000:]}"
     return [
         torch.load(folder / f"{number}.pt", weights_only=True)
         | {"other": folder / f"{number}-other.pt"}
