@@ -54,11 +54,14 @@ bench: $(STAMP) ## Measure everything, in an hour; PEERS="--swift PYTHON" adds o
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(PEERS)
 	$(BIN)/python benchmarks/gpu.py
 
-docs: $(STAMP) ## Write docs/configuration.md again and check what the documents say
+docs: $(STAMP) ## Write docs/configuration.md and the schema again and check what the documents say
 	@{ printf '%s\n' '# The run configuration' '' \
 		'Every key as `sightline config --explain` prints it. Written by `make docs`.' '' '```text' && \
 		$(BIN)/sightline config --explain && printf '%s\n' '```'; } > docs/.configuration.md && \
 		mv docs/.configuration.md docs/configuration.md
+	@$(BIN)/python -c 'import json; from sightline.records.certificate import certificate_schema; \
+		print(json.dumps(certificate_schema(), indent=2))' > docs/.certificate.schema.json && \
+		mv docs/.certificate.schema.json docs/certificate.schema.json
 	$(OFFLINE) $(BIN)/python -m pytest -q tests/repo/test_documents.py tests/repo/test_commands.py
 
 pins: $(STAMP) ## Resolve requirements.txt and requirements-lowest.txt again

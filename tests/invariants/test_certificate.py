@@ -45,6 +45,8 @@ CHECKS = [
     "plan.proof",
     "plan.gradients",
     "plan.movement",
+    "packing.alone",
+    "merge.rounding",
     "logits.merged",
     "logits.cache",
     "logits.adapter",
@@ -184,6 +186,9 @@ def test_the_figures_are_of_something(copy: Copy) -> None:
     for name in ("logits.merged", "logits.cache", "logits.adapter"):
         assert len(findings[name].figures["per_sample"]) == 2
     assert findings["answers.alone"].figures["num_samples"] == 2
+    assert findings["merge.rounding"].figures["num_layers"] > 10
+    assert findings["merge.rounding"].figures["lost_share"] < 1e-4
+    assert findings["merge.rounding"].figures["still_share"] < 0.5
 
 
 # Pictures that transformers opens otherwise.
@@ -274,9 +279,29 @@ def test_an_adapter_that_was_never_merged(copy: Copy) -> None:
     shutil.copy(base / "model.safetensors", copy.run.merged / "model.safetensors")
     _expect(
         copy,
-        {"weights.bit_identical", "logits.merged", "logits.adapter", "answers.alone"},
+        {
+            "weights.bit_identical",
+            "merge.rounding",
+            "logits.merged",
+            "logits.adapter",
+            "answers.alone",
+        },
         may_fail={"answers.annotated"},
     )
+
+
+def test_packing_that_was_not_proven(copy: Copy) -> None:
+    """Rows of two samples each: their logits together and alone."""
+    proof = {"samples": ["a:1", "a:2"], "num_compared": 16, "tolerance": 1e-4}
+
+    def tell(share: float) -> None:
+        proof["largest_share"] = share
+        copy.edit_json(copy.run.state_file, lambda record: record.update(packing=proof))
+
+    tell(1e-6)
+    assert copy.verify()["packing.alone"].holds is True
+    tell(0.5)
+    _expect(copy, {"packing.alone"})
 
 
 def test_a_trainable_tensor_without_a_gradient(copy: Copy) -> None:
@@ -317,7 +342,9 @@ def test_an_adapter_of_another_scale(copy: Copy) -> None:
             tensors[name] *= 1.5
 
     copy.edit_tensors(copy.run.adapter / "adapter_model.safetensors", scale)
-    _expect(copy, {"logits.adapter"})
+    findings = _expect(copy, {"logits.adapter", "merge.rounding"})
+    # What was merged is two thirds of what the adapter says now.
+    assert findings["merge.rounding"].figures["lost_share"] == pytest.approx(1 / 3, rel=1e-3)
 
 
 def test_an_adapter_configuration_of_another_scale(copy: Copy) -> None:
@@ -325,7 +352,8 @@ def test_an_adapter_configuration_of_another_scale(copy: Copy) -> None:
         record["lora_alpha"] *= 2
 
     copy.edit_json(copy.run.adapter / "adapter_config.json", double)
-    _expect(copy, {"logits.adapter"})
+    findings = _expect(copy, {"logits.adapter", "merge.rounding"})
+    assert findings["merge.rounding"].figures["lost_share"] == pytest.approx(1 / 2, rel=1e-3)
 
 
 # Tokens.

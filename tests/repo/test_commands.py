@@ -69,6 +69,8 @@ RUN_BY = {
     "--set output=runs/try": "tests/cli/test_commands_of_docs.py",
     ".venv/bin/sightline verify runs/detect": "tests/cli/test_examples.py",
     ".venv/bin/sightline verify runs/detect --control": "tests/cli/test_commands_of_docs.py",
+    ".venv/bin/sightline verify runs/detect --json": "tests/cli/test_verify.py",
+    ".venv/bin/sightline verify runs/detect --against runs/detect": "tests/cli/test_verify.py",
     ".venv/bin/sightline report runs/detect": "tests/cli/test_commands_of_docs.py",
     ".venv/bin/sightline doctor": "tests/cli/test_positions.py",
     ".venv/bin/sightline inspect positions --family qwen2_5_vl --layout "

@@ -14,8 +14,9 @@ from peft import PeftModel
 
 from sightline.checks.plain import plain_inputs
 from sightline.config import RunConfig
+from sightline.errors import ModelError, VerifyError
 from sightline.evaluation import Probe, ProbeSample
-from sightline.model import Checkpoint
+from sightline.model import Checkpoint, fingerprints, load_adapter, load_weights, saved_tensors
 from sightline.positions import BatchPositions, place_batch
 from sightline.records import RunDirectory
 
@@ -55,6 +56,7 @@ class VerifyContext:
     misplaced: set[int] = field(default_factory=set)
     _kept: dict[str, Inputs] = field(default_factory=dict, repr=False)
     _kept_bytes: int = 0
+    _adapted: PeftModel | None = field(default=None, repr=False)
 
     @property
     def is_merged(self) -> bool:
@@ -65,6 +67,23 @@ class VerifyContext:
     def plain_model(self) -> Any:
         """The model of transformers, without what PEFT put around it."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    def adapted(self) -> PeftModel:
+        """The base checkpoint with the adapter on it, through plain PEFT, beside a merged model.
+
+        Raises:
+            VerifyError: The adapter cannot be put on this base.
+        """
+        if self._adapted is None:
+            base: Any = load_weights(self.probe.base, dtype=getattr(torch, self.probe.dtype))
+            base = base.to(self.model.device)
+            try:
+                self._adapted = load_adapter(base, self.run.adapter, base=self.probe.base)
+            except ModelError as error:
+                raise VerifyError(
+                    f"{error}\nRestore the folder, or train the run again."
+                ) from error
+        return self._adapted
 
     @property
     def quantization(self) -> str:
@@ -90,6 +109,12 @@ class VerifyContext:
         # moves them by 0.12 to 0.19, as much as bf16 noise without a merge.
         spread = float(torch.cat([sample.logits for sample in self.probe.samples]).std())
         return max(_BF16_SHARE_OF_SPREAD * spread, self.config.verify.logits_tolerance)
+
+    def artefact_fingerprints(self) -> dict[str, str]:
+        """Fingerprint of every weight that was exported, as it is on disk."""
+        if self.is_merged:
+            return self.base_tensors
+        return fingerprints(saved_tensors(self.run.adapter).items())
 
     def mixed_precision(self) -> torch.autocast:
         """Autocast as in training: fp32 weights that trained beside a bf16 base."""

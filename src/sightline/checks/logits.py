@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from peft import PeftModel
 
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
 from sightline.checks.forced import forced_logits
-from sightline.errors import ModelError, VerifyError
 from sightline.evaluation import ProbeSample
-from sightline.model import load_adapter, load_weights
 
 # Root mean square of bf16 rounding through a model, as a share of the logits' spread: a few
 # percent. A wrong merge or a wrong position moves it to half and more.
@@ -94,9 +90,7 @@ def adapter_equals_merged(context: VerifyContext) -> Finding:
             holds=None,
             measured="this run has no adapter: its weights were tuned in full",
         )
-    base = load_weights(context.probe.base, dtype=getattr(torch, context.probe.dtype))
-    adapted = _load_adapter(base.to(context.model.device), context.run.adapter, context.probe.base)
-    gaps = []
+    adapted, gaps = context.adapted(), []
     for sample in context.probe.samples:
         with context.mixed_precision():
             both = whole_logits(context, adapted, sample)
@@ -108,13 +102,6 @@ def adapter_equals_merged(context: VerifyContext) -> Finding:
         title=title,
         advice="The adapter's keys do not fit this base, or the base is not the one that trained.",
     )
-
-
-def _load_adapter(base: Any, directory: Path, name: str) -> PeftModel:
-    try:
-        return load_adapter(base, directory, base=name)
-    except ModelError as error:
-        raise VerifyError(f"{error}\nRestore the folder, or train the run again.") from error
 
 
 def whole_logits(

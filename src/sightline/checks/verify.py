@@ -10,7 +10,18 @@ from typing import Any
 
 import torch
 
-from sightline.checks import answers, logits, plan, positions, preprocessing, tokens, weights
+from sightline.checks import (
+    answers,
+    course,
+    logits,
+    merging,
+    plan,
+    positions,
+    preprocessing,
+    tokens,
+    weights,
+)
+from sightline.checks.against import Earlier, same_answers, same_artefact
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
 from sightline.checks.plain import picture_paths
@@ -28,13 +39,25 @@ from sightline.model import (
     refuse_unquantizable,
 )
 from sightline.records import RunDirectory, collect_versions, write_json
+from sightline.records.certificate import (
+    SCHEMA,
+    CertificateRecord,
+    machine_record,
+    weights_record,
+)
 
 OnFinding = Callable[[Finding], None]
 
 _ARTEFACTS = {"merged": "merged model", "adapter": "adapter"}
 
 
-def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False) -> list[Finding]:
+def verify_run(
+    directory: Path,
+    on_finding: OnFinding,
+    *,
+    control: bool = False,
+    earlier: Earlier | None = None,
+) -> list[Finding]:
     """Load what was exported afresh and compare it with what trained.
 
     That is the merged model, or the adapter on its base where nothing was merged.
@@ -45,6 +68,7 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
         directory: The run directory.
         on_finding: Told of every finding as it is made.
         control: Also serve the model with 1-D positions, to show that the comparison can fail.
+        earlier: An earlier verification, to be compared with.
 
     Raises:
         RunError: Not a run directory, or it did not finish training.
@@ -66,10 +90,12 @@ def verify_run(directory: Path, on_finding: OnFinding, *, control: bool = False)
     context = _load(run)
     # Factors are fp32 beside a bf16 base, joined by autocast as in training.
     with nullcontext() if context.is_merged else context.mixed_precision():
-        return _check(context, on_finding, control=control)
+        return _check(context, on_finding, control=control, earlier=earlier)
 
 
-def _check(context: VerifyContext, on_finding: OnFinding, *, control: bool) -> list[Finding]:
+def _check(
+    context: VerifyContext, on_finding: OnFinding, *, control: bool, earlier: Earlier | None
+) -> list[Finding]:
     findings: list[Finding] = []
 
     def add(finding: Finding) -> None:
@@ -83,7 +109,7 @@ def _check(context: VerifyContext, on_finding: OnFinding, *, control: bool) -> l
     add(tokens.labels_on_answers(context))
     if not ids.holds:
         # Every later check compares token by token; without equal tokens they say nothing.
-        return _finish(context, findings, None, None)
+        return _finish(context, findings, None)
     add(tokens.media_size(context))
     add(tokens.media_pixels(context))
     add(preprocessing.same_pixels(context))
@@ -96,6 +122,8 @@ def _check(context: VerifyContext, on_finding: OnFinding, *, control: bool) -> l
     add(plan.gradients_before(context))
     add(plan.gradients_reached(context))
     add(plan.weights_moved(context))
+    add(course.packing(context))
+    add(merging.rounding(context))
     add(logits.merged_equals_trained(context))
     add(logits.cache_equals_whole(context))
     add(logits.adapter_equals_merged(context))
@@ -104,12 +132,15 @@ def _check(context: VerifyContext, on_finding: OnFinding, *, control: bool) -> l
     add(answers.batched(context, given))
     add(answers.annotated(context, given))
     flat = answers.answer_each(context, one_dimensional=True) if control else None
-    return _finish(
+    told = predictions_record(
         context,
-        findings,
         answers.words(context, given),
         answers.words(context, flat) if flat is not None else None,
     )
+    if earlier is not None:
+        add(same_artefact(earlier.certificate, certificate_record(context, findings)))
+        add(same_answers(earlier.answers, told))
+    return _finish(context, findings, told)
 
 
 def _load(run: RunDirectory) -> VerifyContext:
@@ -155,32 +186,35 @@ def _pictures(probe: Probe) -> set[str]:
 
 
 def _finish(
-    context: VerifyContext,
-    findings: list[Finding],
-    given: list[str] | None,
-    flat: list[str] | None,
+    context: VerifyContext, findings: list[Finding], told: dict[str, Any] | None
 ) -> list[Finding]:
     run = context.run
     write_json(run.certificate, certificate_record(context, findings))
-    if given is not None:
-        write_json(run.predictions, predictions_record(context, given, flat))
+    if told is not None:
+        write_json(run.predictions, told)
     run.write_state(state="verified" if verdict(findings) == "holds" else "failed")
     return findings
 
 
 def certificate_record(context: VerifyContext, findings: list[Finding]) -> dict[str, Any]:
-    """The content of ``certificate.json``."""
-    return {
-        "schema": 1,
+    """The content of ``certificate.json``, in the form of `CertificateRecord`."""
+    data = context.run.read_state().get("data") or {}
+    record = {
+        "schema": SCHEMA,
         "verdict": verdict(findings),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "family": context.checkpoint.family.key,
         "dtype": context.probe.dtype,
         "artefact": artefact_record(context.probe),
+        "weights": weights_record(context.artefact_fingerprints()),
+        "data": data.get("fingerprint"),
         "num_samples": len(context.probe.samples),
+        "machine": machine_record(context.model.device.type),
         "versions": collect_versions(),
         "checks": [finding.record() for finding in findings],
     }
+    CertificateRecord.model_validate(record)
+    return record
 
 
 def artefact_record(probe: Probe) -> dict[str, Any]:

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding
-from sightline.model import differing, fingerprints, saved_tensors
+from sightline.model import differing
 
 
 def bit_identical(context: VerifyContext) -> Finding:
     """What was saved has every weight bit by bit as it was in memory."""
-    loaded = (
-        context.base_tensors
-        if context.is_merged
-        else fingerprints(saved_tensors(context.run.adapter).items())
-    )
+    loaded = context.artefact_fingerprints()
     faults = differing(context.probe.exported_fingerprints, loaded)
     folder = context.probe.artefact
     return Finding(

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from sightline import __version__
 from sightline.cli.console import (
     EXIT_BAD_INPUT,
     EXIT_NOT_PROVEN,
@@ -23,6 +24,7 @@ def check_command(
     strict: bool,
     output: Path | None,
     device: str | None = None,
+    sarif_file: Path | None = None,
 ) -> int:
     """Check a configuration's data and plan; 0, 1 with warnings and ``strict``, 2 with errors."""
     from sightline.config import load_config
@@ -37,6 +39,7 @@ def check_command(
         from sightline.records import write_json
         from sightline.report.dataset import dataset_report
         from sightline.report.estimate import estimate_report
+        from sightline.report.sarif import check_results, sarif
         from sightline.training.loss import model_loss
 
         runs_on = find_device(device)
@@ -61,6 +64,10 @@ def check_command(
             status.update("estimating memory and time")
             add_estimate(record, config, checkpoint, data, model_loss, runs_on)
             write_json(folder / "check.json", record)
+        if sarif_file is not None:
+            with (folder / "ledger.jsonl").open(encoding="utf-8") as lines:
+                results = check_results(record, map(json.loads, lines), path)
+            write_json(sarif_file, sarif(results, __version__))
         if as_json:
             json.dump(record, sys.stdout, ensure_ascii=False, indent=2)
             print()

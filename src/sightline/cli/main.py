@@ -31,6 +31,10 @@ MaxRestarts = Annotated[
     int,
     typer.Option(min=0, help="Start again so often after a crash, from the newest checkpoint."),
 ]
+Sarif = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Also write what was found as SARIF, for CI."),
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -120,6 +124,7 @@ def check(
             "--probe", help="Only this: load the model and prove the plan on one real batch."
         ),
     ] = False,
+    sarif: Sarif = None,
 ) -> None:
     """Read all data and say what is in it, what is wrong, what a run costs, and what fits."""
     from sightline.cli.check import check_command, probe_command
@@ -134,6 +139,7 @@ def check(
             strict=strict,
             output=output,
             device=device,
+            sarif_file=sarif,
         )
     )
 
@@ -194,11 +200,21 @@ def verify(
     control: Annotated[
         bool, typer.Option("--control", help="Also serve with 1-D positions, to see it fail.")
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Say what changed since this verification: a run directory."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate.")] = False,
+    sarif: Sarif = None,
 ) -> None:
     """Prove that the exported model is the model that was trained."""
     from sightline.cli.verify import verify_command
 
-    raise SystemExit(verify_command(run, control=control))
+    raise SystemExit(
+        verify_command(run, control=control, as_json=as_json, sarif_file=sarif, against=against)
+    )
 
 
 @app.command()

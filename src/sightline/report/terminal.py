@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -39,6 +39,23 @@ def certificate_table(certificate: Mapping[str, Any]) -> Table:
             Text(check["tolerance"] or "-"),
             Text(word, style=style),
         )
+    return table
+
+
+def changes_table(changes: Sequence[tuple[str, str, str]]) -> RenderableType:
+    """What is otherwise than at an earlier verification.
+
+    Args:
+        changes: What, before, and now; either side may be empty.
+    """
+    if not changes:
+        return Text("nothing changed since the earlier certificate")
+    table = make_table()
+    table.add_column("changed", ratio=2)
+    table.add_column("earlier", ratio=2)
+    table.add_column("now", ratio=2)
+    for what, before, now in changes:
+        table.add_row(Text(what), Text(before or "-"), Text(now or "-"))
     return table
 
 
