@@ -46,6 +46,7 @@ CHECKS = [
     "plan.gradients",
     "plan.movement",
     "packing.alone",
+    "loss.exact",
     "merge.rounding",
     "logits.merged",
     "logits.cache",
@@ -302,6 +303,15 @@ def test_packing_that_was_not_proven(copy: Copy) -> None:
     assert copy.verify()["packing.alone"].holds is True
     tell(0.5)
     _expect(copy, {"packing.alone"})
+
+
+def test_a_loss_that_was_a_mean_of_means(copy: Copy) -> None:
+    def damage(record: dict[str, Any]) -> None:
+        record["loss"]["loss"] *= 1.01
+
+    assert copy.verify()["loss.exact"].figures["num_samples"] > 1
+    copy.edit_json(copy.run.state_file, damage)
+    _expect(copy, {"loss.exact"})
 
 
 def test_a_trainable_tensor_without_a_gradient(copy: Copy) -> None:

@@ -35,3 +35,39 @@ def packing(context: VerifyContext) -> Finding:
         detail=", ".join(proof["samples"]) if share > tolerance else "",
         advice="" if share <= tolerance else "Set training.packing to off, and train again.",
     )
+
+
+def loss(context: VerifyContext) -> Finding:
+    """The loss was the mean over supervised tokens, however the batch was divided."""
+    title = "The loss is the mean over supervised tokens"
+    proof = context.run.read_state().get("loss")
+    if not proof:
+        return Finding(
+            id="loss.exact",
+            title=title,
+            holds=None,
+            measured="the first step has no supervised token"
+            if context.run.read_state().get("batches")
+            else "this run did not record it",
+        )
+    found, alone, tolerance = (float(proof[key]) for key in ("loss", "alone", "tolerance"))
+    share = abs(found - alone) / max(abs(alone), 1e-12)
+    return Finding(
+        id="loss.exact",
+        title=title,
+        holds=share <= tolerance,
+        measured=f"{len(proof['samples'])} samples in micro-batches give {found:.6g}, alone "
+        f"{alone:.6g}",
+        tolerance=f"{tolerance:g} of it",
+        figures={
+            "loss": found,
+            "alone": alone,
+            "share": share,
+            "num_tokens": proof["num_tokens"],
+            "num_samples": len(proof["samples"]),
+        },
+        detail=", ".join(proof["samples"]) if share > tolerance else "",
+        advice=""
+        if share <= tolerance
+        else "Set training.head_loss to chunked and training.packing to off, and train again.",
+    )

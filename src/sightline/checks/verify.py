@@ -123,6 +123,7 @@ def _check(
     add(plan.gradients_reached(context))
     add(plan.weights_moved(context))
     add(course.packing(context))
+    add(course.loss(context))
     add(merging.rounding(context))
     add(logits.merged_equals_trained(context))
     add(logits.cache_equals_whole(context))

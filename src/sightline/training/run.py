@@ -24,6 +24,7 @@ from sightline.training.arguments import training_arguments
 from sightline.training.checkpoints import Origin, go_on_from, refuse_changed_keys
 from sightline.training.exporting import Export, frozen_weights
 from sightline.training.loading import load_model, plan_model
+from sightline.training.loss_proof import LossWatch
 from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
 from sightline.training.out_of_memory import out_of_memory_explained
@@ -243,7 +244,7 @@ class _Run:
 
     def _trainer(self, model: Any, watch: RunWatch, origin: Origin) -> SightlineTrainer:
         stages = StageWatch(self._observer.stage_began)
-        packing = self._packing()
+        proofs = [*self._packing(), self._loss()]
         trainer = SightlineTrainer(
             plan=self._plan,
             watch=watch,
@@ -256,13 +257,13 @@ class _Run:
             callbacks=[
                 stages,
                 self._proof,
-                *packing,
+                *proofs,
                 *self._observer.trainer_callbacks(),
                 self._stop,
             ],
         )
         stages.watch(trainer)
-        for watching in (self._proof, *packing):
+        for watching in (self._proof, *proofs):
             watching.watch(trainer)
         # It prints a dictionary a step; metrics.jsonl has them all.
         trainer.remove_callback(PrinterCallback)
@@ -274,6 +275,11 @@ class _Run:
         alone, _ = self._ready.padding_collators()
         packed, data = self._ready.collator(), self._ready.train
         return [PackingWatch(self._run, data, packed=packed, alone=alone)]
+
+    def _loss(self) -> LossWatch:
+        alone, _ = self._ready.padding_collators()
+        together, data = self._ready.collator(), self._ready.train
+        return LossWatch(self._run, data, together=together, alone=alone)
 
     def _whole(self, model: Any) -> Any:
         """The trained model in the process that exports, whole where processes share it.

@@ -1,0 +1,171 @@
+"""The proof that the loss is the mean over supervised tokens, on samples of the run itself.
+
+Two micro-batches of unequal size, by the run's own collator, head and normalisation, beside plain
+cross-entropy of each sample alone. A mean of means, labels shifted over the border of two samples,
+and kernels that compute something else all differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sightline.data import Collator, EncodedSample
+from sightline.errors import RunError
+from sightline.records import RunDirectory
+from sightline.training.loss import Batch, model_loss, supervised_tokens
+from sightline.training.steps import TrainingData
+
+if TYPE_CHECKING:
+    from sightline.training.trainer import SightlineTrainer
+
+_NUM_SAMPLES = 3
+_FIRST = 2
+# As a share of the loss. float32 sums in another order; bf16 keeps 8 bits of what a layer adds up.
+_TOLERANCE = {torch.float32: 1e-4}
+_HALF_TOLERANCE = 3e-2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossProof:
+    """The loss of some samples as the run computes it, and as plain cross-entropy.
+
+    Attributes:
+        samples: File and line of the samples.
+        num_tokens: Supervised tokens.
+        loss: As the run computes it, from two micro-batches where there are two samples.
+        alone: Sum of the cross-entropies of all samples alone, over their tokens.
+        tolerance: By how much they may differ, as a share of the loss.
+    """
+
+    samples: list[str]
+    num_tokens: int
+    loss: float
+    alone: float
+    tolerance: float
+
+    @property
+    def share(self) -> float:
+        """How far they are apart, as a share of the loss."""
+        return abs(self.loss - self.alone) / max(abs(self.alone), 1e-12)
+
+    @property
+    def holds(self) -> bool:
+        """Whether they are the same. What is not a number is within no tolerance."""
+        return self.share <= self.tolerance
+
+
+def first_samples(data: TrainingData) -> list[EncodedSample]:
+    """Samples of the first step that have labels; few, of all ranks."""
+    indices = [
+        index
+        for slot in data.steps.step(0, 0).slots
+        for row in slot
+        for index in row.samples
+        if data.samples[index].num_supervised_tokens
+    ]
+    return [data.samples[index] for index in dict.fromkeys(indices)][:_NUM_SAMPLES]
+
+
+def prove_loss(
+    model: nn.Module,
+    samples: Sequence[EncodedSample],
+    *,
+    together: Collator,
+    alone: Collator,
+    prepare: Callable[[Any], Any] = lambda batch: batch,
+) -> LossProof:
+    """Compute the loss of samples both ways.
+
+    Args:
+        model: The planned model on its device. Its mode and its gradients are left as they are.
+        samples: One or more, with labels.
+        together: The run's collator.
+        alone: A collator that pads.
+        prepare: Puts a batch on the model's device.
+    """
+    was_training = model.training
+    # Dropout would draw other numbers each way.
+    model.eval()
+    num_tokens = sum(sample.num_supervised_tokens for sample in samples)
+    parts = [part for part in (samples[:_FIRST], samples[_FIRST:]) if part]
+    with torch.no_grad():
+        found = sum(
+            float(model_loss(model, prepare(together(part)), num_tokens)[0]) for part in parts
+        )
+        wanted = sum(_cross_entropy(model, prepare(alone([sample]))) for sample in samples)
+    model.train(was_training)
+    return LossProof(
+        samples=[str(sample.conversation.origin) for sample in samples],
+        num_tokens=num_tokens,
+        loss=found,
+        alone=wanted / num_tokens,
+        tolerance=_TOLERANCE.get(next(model.parameters()).dtype, _HALF_TOLERANCE),
+    )
+
+
+def _cross_entropy(model: nn.Module, batch: Mapping[str, Any]) -> float:
+    """The sum over a row's supervised tokens, from the logits of plain transformers."""
+    tokens, targets = supervised_tokens(batch["labels"])
+    inputs: Batch = {
+        key: batch[key] for key in batch if key not in ("labels", "supervised", "targets")
+    }
+    logits = model(**inputs, logits_to_keep=tokens, use_cache=False).logits[0]
+    return float(nn.functional.cross_entropy(logits.float(), targets, reduction="sum"))
+
+
+class LossWatch(TrainerCallback):
+    """Proves the loss before the first step of a run, and ends the run where it does not hold.
+
+    Args:
+        run: The run directory; what was seen is written to ``run.json``.
+        data: What is trained on.
+        together: The run's collator.
+        alone: A collator that pads.
+    """
+
+    def __init__(
+        self, run: RunDirectory, data: TrainingData, *, together: Collator, alone: Collator
+    ) -> None:
+        self._run = run
+        self._data = data
+        self._together = together
+        self._alone = alone
+        self._trainer: SightlineTrainer | None = None
+
+    def watch(self, trainer: SightlineTrainer) -> None:
+        """The trainer whose run this is; it is made after its callbacks."""
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        samples = first_samples(self._data)
+        if not samples:
+            return
+        trainer = self._trainer
+        assert trainer is not None
+        # The same samples on every rank: those that share weights have to call them equally often.
+        with trainer.compute_loss_context_manager():
+            proof = prove_loss(
+                trainer.planned,
+                samples,
+                together=self._together,
+                alone=self._alone,
+                prepare=trainer._prepare_inputs,
+            )
+        if state.is_world_process_zero:
+            self._run.write_state(state="training", loss=asdict(proof))
+        if not proof.holds:
+            raise RunError(
+                f"the loss is not the mean over supervised tokens: of {len(samples)} samples with "
+                f"{proof.num_tokens} tokens it is {proof.loss:.6g}, plain cross-entropy of each "
+                f"alone is {proof.alone:.6g}, apart by {proof.share:.2g} of it, over "
+                f"{proof.tolerance:g}. The first sample is {proof.samples[0]}.\n"
+                "Set training.head_loss to chunked and training.packing to off."
+            )
