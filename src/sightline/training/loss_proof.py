@@ -61,15 +61,14 @@ class LossProof:
 
 
 def first_samples(data: TrainingData) -> list[EncodedSample]:
-    """Samples of the first step that have labels; few, of all ranks."""
-    indices = [
-        index
-        for slot in data.steps.step(0, 0).slots
-        for row in slot
-        for index in row.samples
-        if data.samples[index].num_supervised_tokens
-    ]
-    return [data.samples[index] for index in dict.fromkeys(indices)][:_NUM_SAMPLES]
+    """Samples of the first steps that have labels; few, of all ranks."""
+    found: dict[int, EncodedSample] = {}
+    for number in range(min(data.steps.num_steps, _NUM_SAMPLES)):
+        for slot in data.steps.step(0, number).slots:
+            for index in (index for row in slot for index in row.samples):
+                if len(found) < _NUM_SAMPLES and data.samples[index].num_supervised_tokens:
+                    found[index] = data.samples[index]
+    return list(found.values())
 
 
 def prove_loss(
