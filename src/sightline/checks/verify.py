@@ -10,7 +10,16 @@ from typing import Any
 
 import torch
 
-from sightline.checks import answers, logits, plan, positions, preprocessing, tokens, weights
+from sightline.checks import (
+    answers,
+    logits,
+    plan,
+    positions,
+    preprocessing,
+    serving,
+    tokens,
+    weights,
+)
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
 from sightline.checks.plain import picture_paths
@@ -103,6 +112,8 @@ def _check(context: VerifyContext, on_finding: OnFinding, *, control: bool) -> l
     add(answers.alone(context, given))
     add(answers.batched(context, given))
     add(answers.annotated(context, given))
+    add(serving.stops_after_answers(context))
+    add(serving.adapter_in_engines(context))
     flat = answers.answer_each(context, one_dimensional=True) if control else None
     return _finish(
         context,
