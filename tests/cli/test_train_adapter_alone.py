@@ -112,7 +112,11 @@ def test_only_the_adapter_is_written_and_every_check_is_made_on_it(
         "positions.plain_transformers",
         "positions.conformance",
         "logits.adapter",
+        "serving.adapter",
     }
+    assert checks["serving.stop_tokens"]["holds"] is True
+    assert "vLLM refuses modules_to_save" in checks["serving.adapter"]["detail"]
+    assert "Serve it with PEFT" in outcome.out
     assert checks["logits.merged"]["title"].startswith("The adapter on its base")
     assert "nothing was merged" in checks["logits.adapter"]["measured"]
     # The whole base is compared, but for the projector, which trained in full.
@@ -135,6 +139,18 @@ def test_one_changed_value_of_the_base(copied: RunDirectory, tmp_path: Path) -> 
     assert findings["weights.frozen"].figures["num_differing"] == 1
     assert "is not the base that trained" in findings["weights.frozen"].advice
     assert findings["weights.bit_identical"].holds is True
+
+
+def test_a_base_that_does_not_stop_after_an_answer(copied: RunDirectory) -> None:
+    """It is said, and no fault of the run: an adapter has no such settings."""
+    base = Path(read_json(copied.probe)["base"])
+    _edit(base / "generation_config.json", lambda record: record.update(eos_token_id=446))
+    findings = _verify(copied)
+    assert _failing(findings) == set()
+    told = findings["serving.stop_tokens"]
+    assert told.holds is None
+    assert told.detail == f"{base}/generation_config.json: eos_token_id"
+    assert "Add the id of <|im_end|> to eos_token_id" in told.advice
 
 
 def test_another_base_under_lora_is_refused(copied: RunDirectory, tmp_path: Path) -> None:

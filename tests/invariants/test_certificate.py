@@ -54,6 +54,8 @@ CHECKS = [
     "answers.alone",
     "answers.batched",
     "answers.annotated",
+    "serving.stop_tokens",
+    "serving.adapter",
 ]
 # Where tokens differ, the checks behind them would compare one sequence with another.
 WITHOUT_EQUAL_TOKENS = CHECKS[:3]
@@ -584,6 +586,32 @@ def test_answers_that_must_be_memorised(copy: Copy) -> None:
     assert "answers: consistent" in text
     copy.run.config.write_text(text.replace("answers: consistent", "answers: memorised"))
     _expect(copy, {"answers.annotated"})
+
+
+# What an engine reads of the exported files.
+
+
+@pytest.mark.parametrize("stops", [446, [446], None])
+def test_settings_that_do_not_stop_after_an_answer(copy: Copy, stops: Any) -> None:
+    """The end of a text alone, as in base models; or nothing at all."""
+    settings = copy.run.merged / "generation_config.json"
+    closing, end_of_text = read_json(settings)["eos_token_id"]
+    assert end_of_text == 446
+    copy.edit_json(settings, lambda record: record.update(eos_token_id=stops))
+    finding = _expect(copy, {"serving.stop_tokens"})["serving.stop_tokens"]
+    assert closing not in finding.figures["stop_tokens"]
+    assert finding.measured.endswith("answers end with <|im_end|>")
+    assert finding.detail == "merged/generation_config.json: eos_token_id"
+
+
+def test_what_an_engine_may_not_take_of_the_adapter(copy: Copy) -> None:
+    finding = copy.verify()["serving.adapter"]
+    assert finding.holds is None
+    assert finding.figures["lora_layers"] == {"language": 21}
+    assert finding.figures["weights_in_full"] == {"projector": 5}
+    assert "5 weights of projector in full, which engines may refuse" in finding.measured
+    # The merged model is what was verified: there is nothing to look out for.
+    assert finding.advice == ""
 
 
 # Faults of serving: the exported files are right, and what runs them is not.

@@ -52,9 +52,23 @@ TOKENS = {
 }
 
 
-def _model(key: str) -> Any:
+# In the place of its one layer of full attention.
+WITH_LINEAR_ATTENTION = {
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+}
+
+
+def _model(key: str, **text: Any) -> Any:
     config: Any = reference_family(FAMILIES[key]).config
     assert type(config) is type(AutoConfig.for_model(key))
+    for name, value in text.items():
+        assert hasattr(config.text_config, name), name
+        setattr(config.text_config, name, value)
     head_dim = config.text_config.head_dim
     sizes = TEXT | {"hidden_size": 2 * head_dim, "num_attention_heads": 2}
     for part, fields in ((config.text_config, sizes), (config.vision_config, VISION)):
@@ -120,3 +134,19 @@ def test_generate_and_forward_follow_the_engine(key: str) -> None:
     torch.testing.assert_close(whole, explicit[0, 0], rtol=0, atol=TOLERANCE)
     with pytest.raises(LayoutError, match="1-D positions on 8 vision tokens"):
         model(**call, position_ids=torch.arange(15).expand(3, 1, -1))
+
+
+@torch.no_grad()
+def test_d12_a_packed_row_of_a_model_with_linear_attention() -> None:
+    """It leaks even where everything is given that keeps samples of other families apart."""
+    model = _model("qwen3_5", **WITH_LINEAR_ATTENTION)
+    ids = torch.randint(10, 200, (1, 12), generator=torch.Generator().manual_seed(2))
+    place = torch.cat([torch.arange(5), torch.arange(7)]).expand(4, 1, 12)
+    call = {"input_ids": ids, "position_ids": place, "use_cache": False}
+    second = {"input_ids": ids[:, 5:], "position_ids": place[:, :, 5:], "use_cache": False}
+    leaks = model(**call).logits[:, 5:] - model(**second).logits
+    assert leaks.abs().max() > 100 * TOLERANCE, "mended upstream: the refusal can go"
+    follow_engine(model, position_rule(model.config))
+    with pytest.raises(LayoutError, match="2 samples, which would see each other: layers of lin"):
+        model(**call)
+    model(**second)

@@ -18,6 +18,7 @@ from sightline.checks import (
     plan,
     positions,
     preprocessing,
+    serving,
     tokens,
     weights,
 )
@@ -132,6 +133,8 @@ def _check(
     add(answers.alone(context, given))
     add(answers.batched(context, given))
     add(answers.annotated(context, given))
+    add(serving.stops_after_answers(context))
+    add(serving.adapter_in_engines(context))
     flat = answers.answer_each(context, one_dimensional=True) if control else None
     told = predictions_record(
         context,

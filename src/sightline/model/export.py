@@ -100,13 +100,30 @@ def save_merged(model: PreTrainedModel, checkpoint: Checkpoint, directory: Path)
     """Write a folder that plain transformers loads: weights, processor, template, generation.
 
     Args:
-        model: The merged model.
+        model: The merged model. Its generation settings learn where answers end.
         checkpoint: Where the processor comes from; it carries the run's pixel budget.
         directory: Appears whole or not at all.
     """
     with atomic_directory(directory, replace=True) as building:
+        _stop_after_answers(model, checkpoint)
         model.save_pretrained(str(building))
         _save_preparation(checkpoint, building, {})
+
+
+def _stop_after_answers(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Let ``generate`` stop at the token that closes a turn.
+
+    Base models that were never tuned on conversations stop at the end of a text alone.
+    """
+    settings = model.generation_config
+    if settings is None:
+        return
+    tokens = checkpoint.family.tokens
+    closing = checkpoint.processor.tokenizer.convert_tokens_to_ids(tokens.turn_end)
+    known = settings.eos_token_id
+    stops = known if isinstance(known, list) else [known] if known is not None else []
+    if closing not in stops:
+        settings.eos_token_id = [closing, *stops]
 
 
 def _save_preparation(

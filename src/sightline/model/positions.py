@@ -4,7 +4,8 @@ transformers computes positions inside the model when none are passed: from
 ``mm_token_type_ids`` when those are there, as 1-D text positions without a warning when they are
 not, and with ``rope_deltas`` left behind by an earlier call while decoding. From 5.3 on it also
 misplaces text after a video in Qwen2-VL and Qwen2.5-VL. None of that is reached here: positions
-are computed by the engine before the model runs, and a call that cannot be placed is refused.
+are computed by the engine before the model runs, and a call that cannot be placed is refused. So
+are calls that would run and be wrong for another reason (`sightline.model.calls`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ import torch
 from transformers import PreTrainedModel
 
 from sightline.errors import LayoutError
+from sightline.model.calls import (
+    refuse_boolean_mask,
+    refuse_checkpointed_generation,
+    refuse_leaking_row,
+    refuse_missing_pixels,
+)
 from sightline.model.conversation import media_to_come
 from sightline.positions import PositionRule, place_batch, refuse_flat, refuse_misplaced
 
@@ -48,7 +55,7 @@ def follow_engine(
     @functools.wraps(kind.forward)
     def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         if not _generating.get():
-            _place_call(args, kwargs, rule, check_given=check_given)
+            _place_call(self, args, kwargs, rule, check_given=check_given)
         return kind.forward(self, *args, **kwargs)
 
     @functools.wraps(kind.generate)
@@ -67,7 +74,12 @@ def follow_engine(
 
 
 def _place_call(
-    args: tuple[Any, ...], kwargs: dict[str, Any], rule: PositionRule, *, check_given: bool
+    model: PreTrainedModel,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    rule: PositionRule,
+    *,
+    check_given: bool,
 ) -> None:
     """Put the positions of a forward call into its arguments, or check those that are there."""
     ids = kwargs.get("input_ids", args[0] if args else None)
@@ -77,10 +89,15 @@ def _place_call(
     mask = kwargs.get("attention_mask")
     inputs = {key: kwargs.get(key) for key in _GRIDS}
     inputs["attention_mask"] = mask if mask is not None and mask.ndim == 2 else None
+    if check_given or given is None:
+        refuse_boolean_mask(model, mask)
+        if ids is not None:
+            refuse_missing_pixels(ids, kwargs, rule)
     if given is not None:
         refuse_flat(given)
         if check_given and ids is not None and num_cached == 0:
             refuse_misplaced(ids, given, rule, **inputs)
+            refuse_leaking_row(model, given, mask, kwargs.get("use_cache"))
         return
     if ids is None:
         raise LayoutError(
@@ -107,7 +124,11 @@ def _place_generate(
             "cannot be placed. Pass input_ids."
         )
     mask = kwargs.get("attention_mask")
+    refuse_checkpointed_generation(model)
     _refuse_wrong_padding(model, ids, mask)
+    cache = kwargs.get("past_key_values")
+    num_cached = 0 if cache is None else cache.get_seq_length()
+    refuse_missing_pixels(ids[:, num_cached:], kwargs, rule)
     inputs = {key: kwargs.get(key) for key in _GRIDS}
     given = kwargs.get("position_ids")
     if given is None:
@@ -116,8 +137,8 @@ def _place_generate(
         kwargs = kwargs | {"position_ids": placed.model_position_ids}
     else:
         refuse_misplaced(ids, given, rule, attention_mask=mask, **inputs)
-    cache = kwargs.get("past_key_values")
-    num_cached = 0 if cache is None else cache.get_seq_length()
+        # It keeps a cache: packed samples could only be told apart without one.
+        refuse_leaking_row(model, given, mask, use_cache=True)
     return media_to_come(kwargs, ids, num_cached, rule) if num_cached else kwargs
 
 

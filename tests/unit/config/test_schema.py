@@ -244,3 +244,10 @@ def test_a_whole_float_is_a_whole_number() -> None:
     config = TrainingConfig.model_validate({"max_steps": 1e3, "epochs": 2.0})
     assert (config.max_steps, config.epochs) == (1000, 2.0)
     assert (type(config.max_steps), type(config.epochs)) == (int, float)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "float16", "half"])
+def test_half_precision_is_no_choice(precision: str) -> None:
+    """Activations of these models overflow it (QwenLM/Qwen3-VL#195, transformers#33294)."""
+    with pytest.raises(ValidationError, match="'auto', 'bf16' or 'fp32'"):
+        TrainingConfig.model_validate({"precision": precision})

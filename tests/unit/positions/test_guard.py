@@ -77,6 +77,15 @@ def test_grids_are_held_against_each_sample_and_not_the_batch() -> None:
         refuse_misplaced(ids, placed, RULE, image_grid_thw=grids, **NAMES)
 
 
+def test_a_grid_whose_height_and_width_changed_places() -> None:
+    """As many placeholders, as many patches: only where they stand is another place."""
+    turned = GRIDS[:, [0, 2, 1]]
+    assert turned.tolist() != GRIDS.tolist()
+    assert "stands at (1, 2, 1) (t, h, w) and belongs at (1, 1, 2)" in _refusal(
+        _placed(), image_grid_thw=turned
+    )
+
+
 def test_a_grid_that_no_placeholder_stands_for() -> None:
     more = torch.cat([GRIDS, torch.tensor([[1, 2, 2]])])
     assert _refusal(_placed(), image_grid_thw=more, num_images=[1, 2]).startswith(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from sightline.config import Source, TrainingConfig
 from sightline.data import Collator, EncodedSample, ProcessorPixels, read_source
 from sightline.data.blanks import Blanks
+from sightline.errors import PlanError
 from sightline.model import (
     attend_by_segments,
     follow_engine,
@@ -22,6 +24,7 @@ from sightline.model import (
 from sightline.preparation import make_encoder
 from sightline.training.loss import model_loss
 from sightline.training.packing import first_row, prove_packing
+from sightline.training.ready import decide_packing
 from sightline.training.steps import StepLoader, TrainingData
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
@@ -128,6 +131,17 @@ def test_a_blank_takes_part_and_changes_nothing(bench: Bench) -> None:
     # Nothing at all to do for a rank: two tokens of text.
     loss, own = model_loss(model, collate([]), 1)
     assert (float(loss.detach()), own) == (0.0, 0)
+
+
+def test_a_run_that_would_pack_linear_attention_is_refused() -> None:
+    layers = SimpleNamespace(layer_types=["linear_attention", "full_attention"])
+    checkpoint: Any = SimpleNamespace(source="a/folder", config=SimpleNamespace(text_config=layers))
+    assert not decide_packing("auto", checkpoint)
+    assert not decide_packing("off", checkpoint)
+    with pytest.raises(PlanError, match="samples packed for a/folder would see each other: layers"):
+        decide_packing("on", checkpoint)
+    layers.layer_types = ["full_attention"]
+    assert decide_packing("auto", checkpoint)
 
 
 def test_the_first_row_of_two_samples_is_proven(bench: Bench) -> None:
