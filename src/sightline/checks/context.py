@@ -145,3 +145,10 @@ class VerifyContext:
     def on_device(self, inputs: Inputs) -> Inputs:
         """Inputs on the model's device."""
         return {key: value.to(self.model.device) for key, value in inputs.items()}
+
+
+def flat_positions(inputs: Inputs) -> Inputs:
+    """The same inputs with text positions on all three axes."""
+    mask = inputs["attention_mask"]
+    flat = (mask.cumsum(-1) - 1).clamp(min=0)
+    return inputs | {"position_ids": flat.expand(4, *flat.shape).contiguous()}

@@ -10,7 +10,16 @@ from typing import Any
 
 import torch
 
-from sightline.checks import answers, logits, plan, positions, preprocessing, tokens, weights
+from sightline.checks import (
+    answers,
+    logits,
+    memorised,
+    plan,
+    positions,
+    preprocessing,
+    tokens,
+    weights,
+)
 from sightline.checks.context import VerifyContext
 from sightline.checks.finding import Finding, verdict
 from sightline.checks.plain import picture_paths
@@ -98,7 +107,12 @@ def _check(context: VerifyContext, on_finding: OnFinding, *, control: bool) -> l
     add(plan.weights_moved(context))
     add(logits.merged_equals_trained(context))
     add(logits.cache_equals_whole(context))
-    add(logits.adapter_equals_merged(context))
+    adapted = logits.load_adapted(context)
+    add(logits.adapter_equals_merged(context, adapted))
+    if context.config.verify.answers == "memorised":
+        add(memorised.written_by_trained(context))
+        add(memorised.known_by_heart(context, adapted))
+    del adapted
     given = answers.answer_each(context)
     add(answers.alone(context, given))
     add(answers.batched(context, given))
