@@ -8,6 +8,8 @@
     ├── ModelError          a checkpoint that is not there, not known or not whole
     ├── PlanError           a tuning plan that cannot do what it says
     ├── RunError            a run directory that is missing, in use or not writable
+    │   ├── DivergedError   a loss or a gradient that is not finite
+    │   └── LeakError       samples of a packed row that see each other
     ├── OutOfMemoryError    what was asked for does not fit the machine (exit code 3)
     ├── StoppedError        a run that was told to stop, and did (exit code 128 + signal)
     └── VerifyError         an export that cannot be compared with what trained
@@ -99,6 +101,14 @@ class PlanError(SightlineError):
 
 class RunError(SightlineError):
     """A run directory that is missing, incomplete, in use, or cannot be written."""
+
+
+class DivergedError(RunError):
+    """A loss or a gradient that is not finite."""
+
+
+class LeakError(RunError):
+    """Samples of a packed row that see each other."""
 
 
 class OutOfMemoryError(SightlineError):

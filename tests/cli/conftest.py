@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 
 class Workbench:
@@ -63,3 +65,54 @@ class Workbench:
 def workbench(tmp_path: Path, tiny_folder, shapes_folder: Path) -> Workbench:
     """See `Workbench`."""
     return Workbench(tmp_path, tiny_folder("qwen2_5_vl"), shapes_folder)
+
+
+class Learned(NamedTuple):
+    """A model that knows one picture by heart.
+
+    Attributes:
+        run: The directory of the rehearsal that taught it.
+        picture: The picture.
+        question: What was asked about it.
+        answer: What it has to answer: boxes in JSON.
+        config: The configuration that was rehearsed.
+    """
+
+    run: Path
+    picture: Path
+    question: str
+    answer: str
+    config: Path
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory, shapes_rows: list[dict[str, Any]]) -> Learned:
+    """See `Learned`; made by the command."""
+    from sightline.cli.main import app
+
+    folder = tmp_path_factory.mktemp("learned")
+    row = shapes_rows[0]
+    (folder / "train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    settings = {
+        "model": "tiny:qwen2_5_vl",
+        "data": {"train": [{"path": str(folder / "train.jsonl"), "allow_outside": True}]},
+        "tuning": {"language": "lora", "head": "lora", "lora": {"rank": 16, "alpha": 192}},
+        "training": {
+            "learning_rate": 4e-3,
+            "gradient_accumulation": 1,
+            "gradient_checkpointing": False,
+        },
+        "output": str(folder / "run"),
+    }
+    config = folder / "run.yaml"
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    outcome = CliRunner().invoke(app, ["rehearse", str(config), "--samples", "1"])
+    assert outcome.exit_code == 0, outcome.output
+    asked, answered = (turn["value"] for turn in row["conversations"])
+    return Learned(
+        run=folder / "run-rehearsal",
+        picture=Path(row["image"]),
+        question=asked.removeprefix("<image>").strip(),
+        answer=answered,
+        config=config,
+    )

@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from sightline.checks import answers, logits, verify
-from sightline.checks.answers import flat_positions
-from sightline.checks.context import VerifyContext
+from sightline.checks.context import VerifyContext, flat_positions
 from sightline.checks.finding import Finding, verdict
 from sightline.checks.verify import verify_run
 from sightline.cli.main import app
@@ -57,6 +56,8 @@ CHECKS = [
     "serving.stop_tokens",
     "serving.adapter",
 ]
+# Where every answer has to be known by heart, the checks on answers begin with these.
+MEMORISED = [*CHECKS[:-3], "answers.trained", "answers.memorised", *CHECKS[-3:]]
 # Where tokens differ, the checks behind them would compare one sequence with another.
 WITHOUT_EQUAL_TOKENS = CHECKS[:3]
 PICTURE, VIDEO = 0, 1
@@ -585,7 +586,29 @@ def test_answers_that_must_be_memorised(copy: Copy) -> None:
     text = copy.run.config.read_text(encoding="utf-8")
     assert "answers: consistent" in text
     copy.run.config.write_text(text.replace("answers: consistent", "answers: memorised"))
-    _expect(copy, {"answers.annotated"})
+    findings = _expect(
+        copy,
+        {"answers.trained", "answers.memorised", "answers.annotated"},
+        checks=MEMORISED,
+    )
+    known = findings["answers.memorised"].figures
+    assert set(known["num_wrong"]) == {"without the cache", "with the cache", "through the adapter"}
+    # All ways are the same model: they fail alike.
+    assert 0 < min(known["num_wrong"].values()) == max(known["num_wrong"].values())
+    assert known["num_wrong"]["with the cache"] < known["num_tokens"]
+    assert findings["answers.trained"].figures["num_exact"] < 2
+
+
+def test_an_adapter_that_knows_less_than_the_merged_model(copy: Copy) -> None:
+    """Its own way fails more often than the others."""
+    text = copy.run.config.read_text(encoding="utf-8")
+    copy.run.config.write_text(text.replace("answers: consistent", "answers: memorised"))
+    copy.edit_tensors(
+        copy.run.adapter / "adapter_model.safetensors",
+        lambda tensors: [tensor.zero_() for name, tensor in tensors.items() if "lora_B" in name],
+    )
+    wrong = copy.verify()["answers.memorised"].figures["num_wrong"]
+    assert wrong["through the adapter"] > wrong["with the cache"] == wrong["without the cache"]
 
 
 # What an engine reads of the exported files.

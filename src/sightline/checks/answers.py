@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.checks.context import Inputs, VerifyContext
+from sightline.checks.context import VerifyContext, flat_positions
 from sightline.checks.finding import Finding
 from sightline.checks.forced import forced_logits
 from sightline.checks.plain import annotation, before_last_answer
@@ -109,13 +109,6 @@ def words(context: VerifyContext, given: list[Answer]) -> list[str]:
     """Answers as text."""
     tokenizer, tokens = context.checkpoint.processor.tokenizer, context.checkpoint.family.tokens
     return [answer_text(answer.ids, tokenizer, tokens) for answer in given]
-
-
-def flat_positions(inputs: Inputs) -> Inputs:
-    """The same inputs with text positions on all three axes."""
-    mask = inputs["attention_mask"]
-    flat = (mask.cumsum(-1) - 1).clamp(min=0)
-    return inputs | {"position_ids": flat.expand(4, *flat.shape).contiguous()}
 
 
 def _knows(context: VerifyContext, sample: ProbeSample) -> bool:

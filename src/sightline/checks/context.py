@@ -14,9 +14,8 @@ from peft import PeftModel
 
 from sightline.checks.plain import plain_inputs
 from sightline.config import RunConfig
-from sightline.errors import ModelError, VerifyError
 from sightline.evaluation import Probe, ProbeSample
-from sightline.model import Checkpoint, fingerprints, load_adapter, load_weights, saved_tensors
+from sightline.model import Checkpoint, fingerprints, saved_tensors
 from sightline.positions import BatchPositions, place_batch
 from sightline.records import RunDirectory
 
@@ -56,7 +55,6 @@ class VerifyContext:
     misplaced: set[int] = field(default_factory=set)
     _kept: dict[str, Inputs] = field(default_factory=dict, repr=False)
     _kept_bytes: int = 0
-    _adapted: PeftModel | None = field(default=None, repr=False)
 
     @property
     def is_merged(self) -> bool:
@@ -67,23 +65,6 @@ class VerifyContext:
     def plain_model(self) -> Any:
         """The model of transformers, without what PEFT put around it."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-
-    def adapted(self) -> PeftModel:
-        """The base checkpoint with the adapter on it, through plain PEFT, beside a merged model.
-
-        Raises:
-            VerifyError: The adapter cannot be put on this base.
-        """
-        if self._adapted is None:
-            base: Any = load_weights(self.probe.base, dtype=getattr(torch, self.probe.dtype))
-            base = base.to(self.model.device)
-            try:
-                self._adapted = load_adapter(base, self.run.adapter, base=self.probe.base)
-            except ModelError as error:
-                raise VerifyError(
-                    f"{error}\nRestore the folder, or train the run again."
-                ) from error
-        return self._adapted
 
     @property
     def quantization(self) -> str:
@@ -170,3 +151,10 @@ class VerifyContext:
     def on_device(self, inputs: Inputs) -> Inputs:
         """Inputs on the model's device."""
         return {key: value.to(self.model.device) for key, value in inputs.items()}
+
+
+def flat_positions(inputs: Inputs) -> Inputs:
+    """The same inputs with text positions on all three axes."""
+    mask = inputs["attention_mask"]
+    flat = (mask.cumsum(-1) - 1).clamp(min=0)
+    return inputs | {"position_ids": flat.expand(4, *flat.shape).contiguous()}

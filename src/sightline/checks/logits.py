@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from peft import PeftModel
 
-from sightline.checks.context import VerifyContext
+from sightline.checks.context import VerifyContext, flat_positions
 from sightline.checks.finding import Finding
 from sightline.checks.forced import forced_logits
+from sightline.errors import ModelError, VerifyError
 from sightline.evaluation import ProbeSample
+from sightline.model import load_adapter, load_weights
 
 # Root mean square of bf16 rounding through a model, as a share of the logits' spread: a few
 # percent. A wrong merge or a wrong position moves it to half and more.
@@ -43,7 +48,7 @@ def merged_equals_trained(context: VerifyContext) -> Finding:
         gap_between(whole_logits(context, context.model, sample), sample.logits)
         for sample in context.probe.samples
     ]
-    return _finding(
+    finding = _finding(
         context,
         gaps,
         id="logits.merged",
@@ -54,6 +59,25 @@ def merged_equals_trained(context: VerifyContext) -> Finding:
         if context.is_merged
         else "The adapter's keys do not fit this base, or the base is not the one that trained.",
     )
+    if finding.holds or not _were_flat(context):
+        return finding
+    return replace(
+        finding,
+        figures={**finding.figures, "trained_flat": True},
+        detail=f"{finding.detail}; with 1-D positions they are equal",
+        advice="Training computed with 1-D positions, whatever it was given: something between "
+        "the batch and the rotary embedding dropped height and width. Look for a patched forward "
+        "or kernel, and train again.",
+    )
+
+
+def _were_flat(context: VerifyContext) -> bool:
+    """Whether 1-D positions give the logits of training."""
+    gaps = [
+        gap_between(whole_logits(context, context.model, sample, flat=True), sample.logits)
+        for sample in context.probe.samples
+    ]
+    return _agree(context, gaps)
 
 
 def cache_equals_whole(context: VerifyContext) -> Finding:
@@ -72,25 +96,25 @@ def cache_equals_whole(context: VerifyContext) -> Finding:
     )
 
 
-def adapter_equals_merged(context: VerifyContext) -> Finding:
-    """The base checkpoint with the adapter, through plain PEFT, equals the merged model."""
+def adapter_equals_merged(context: VerifyContext, adapted: Any | None) -> Finding:
+    """The base checkpoint with the adapter, through plain PEFT, equals the merged model.
+
+    Args:
+        context: The run under verification.
+        adapted: What `load_adapted` gave.
+    """
     title = "Base plus adapter equals the merged model"
-    if not context.is_merged:
+    if adapted is None:
         return Finding(
             id="logits.adapter",
             title=title,
             holds=None,
-            measured="nothing was merged (export.merged: false): every other check has looked at "
+            measured="this run has no adapter: its weights were tuned in full"
+            if context.is_merged
+            else "nothing was merged (export.merged: false): every other check has looked at "
             "the adapter on its base",
         )
-    if not context.probe.uses_adapter:
-        return Finding(
-            id="logits.adapter",
-            title=title,
-            holds=None,
-            measured="this run has no adapter: its weights were tuned in full",
-        )
-    adapted, gaps = context.adapted(), []
+    gaps = []
     for sample in context.probe.samples:
         with context.mixed_precision():
             both = whole_logits(context, adapted, sample)
@@ -104,14 +128,44 @@ def adapter_equals_merged(context: VerifyContext) -> Finding:
     )
 
 
+def load_adapted(context: VerifyContext) -> PeftModel | None:
+    """The base with the adapter on it, where the artefact is a merged model made of both.
+
+    Raises:
+        VerifyError: One of them cannot be loaded.
+    """
+    if not context.is_merged or not context.probe.uses_adapter:
+        return None
+    base = load_weights(context.probe.base, dtype=getattr(torch, context.probe.dtype))
+    return _load_adapter(base.to(context.model.device), context.run.adapter, context.probe.base)
+
+
+def _load_adapter(base: Any, directory: Path, name: str) -> PeftModel:
+    try:
+        return load_adapter(base, directory, base=name)
+    except ModelError as error:
+        raise VerifyError(f"{error}\nRestore the folder, or train the run again.") from error
+
+
 def whole_logits(
     context: VerifyContext,
     model: torch.nn.Module,
     sample: ProbeSample,
     columns: torch.Tensor | None = None,
+    *,
+    flat: bool = False,
 ) -> torch.Tensor:
-    """Logits of one pass over the whole conversation: (num_columns, vocabulary) float32."""
-    inputs = context.placed(context.training_inputs(sample), [sample])
+    """Logits of one pass over the whole conversation: (num_columns, vocabulary) float32.
+
+    Args:
+        context: The run under verification.
+        model: What computes them.
+        sample: A probe sample.
+        columns: Which columns; None for those that the probe kept.
+        flat: Whether the sample is placed on 1-D positions.
+    """
+    given = context.training_inputs(sample)
+    inputs = flat_positions(given) if flat else context.placed(given, [sample])
     wanted = (sample.columns if columns is None else columns).to(inputs["input_ids"].device)
     with torch.no_grad():
         out = model(**inputs, logits_to_keep=wanted, use_cache=False)
@@ -126,7 +180,7 @@ def _finding(
     # In fp32 the largest difference judges. In bf16 single logits move by chance, and what tells
     # a fault from rounding is how much all of them move. Not a number is within no tolerance.
     exact = context.is_exact
-    holds = largest <= context.logits_tolerance if exact else noise <= NOISE_TOLERANCE
+    holds = _agree(context, gaps)
     measured = f"logits differ by {largest:.2g} at most"
     if not exact:
         measured += f", {100 * noise:.2g} % of their spread"
@@ -144,6 +198,12 @@ def _finding(
         detail="" if holds else _where(context, gaps),
         advice="" if holds else advice,
     )
+
+
+def _agree(context: VerifyContext, gaps: list[Gap]) -> bool:
+    if context.is_exact:
+        return _worst([gap.largest for gap in gaps]) <= context.logits_tolerance
+    return _worst([gap.noise for gap in gaps]) <= NOISE_TOLERANCE
 
 
 def finite(value: float) -> float | None:

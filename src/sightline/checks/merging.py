@@ -36,12 +36,17 @@ class Rounding(NamedTuple):
     worst: str
 
 
-def rounding(context: VerifyContext) -> Finding:
-    """Saved weights are the base's plus what the adapter adds, to what their dtype can hold."""
-    if not context.is_merged or not context.probe.uses_adapter:
+def rounding(context: VerifyContext, adapted: Any | None) -> Finding:
+    """Saved weights are the base's plus what the adapter adds, to what their dtype can hold.
+
+    Args:
+        context: The run under verification.
+        adapted: The base with the adapter on it; None where the artefact is not made of both.
+    """
+    if adapted is None:
         why = "nothing was merged" if not context.is_merged else "this run has no adapter"
         return Finding(id="merge.rounding", title=_TITLE, holds=None, measured=why)
-    found = measure(context)
+    found = measure(context, adapted)
     exact = context.probe.dtype == "float32"
     holds = found.lost <= TOLERANCE if exact else None
     advice = ""
@@ -70,13 +75,18 @@ def rounding(context: VerifyContext) -> Finding:
     )
 
 
-def measure(context: VerifyContext) -> Rounding:
-    """Compare base, adapter and merged model, one layer at a time, in float32."""
+def measure(context: VerifyContext, adapted: Any) -> Rounding:
+    """Compare base, adapter and merged model, one layer at a time, in float32.
+
+    Args:
+        context: The run under verification; its model is the merged one.
+        adapted: The base with the adapter on it.
+    """
     saved = dict(context.plain_model.named_modules())
     lost = norm = 0.0
     still = moving = num_layers = 0
     shares: dict[str, float] = {}
-    for name, layer in _layers(context):
+    for name, layer in _layers(adapted):
         base = layer.get_base_layer().weight.detach().float()
         update = _exact(layer) - base
         reached = saved[name].weight.detach().float() - base
@@ -96,8 +106,8 @@ def _share(lost: float, norm: float) -> float:
     return (lost / norm) ** 0.5 if norm > 0 else float(lost > 0)
 
 
-def _layers(context: VerifyContext) -> Iterator[tuple[str, Any]]:
-    for name, module in context.adapted().get_base_model().named_modules():
+def _layers(adapted: Any) -> Iterator[tuple[str, Any]]:
+    for name, module in adapted.get_base_model().named_modules():
         if isinstance(module, LoraLayer) and hasattr(module.get_base_layer(), "weight"):
             yield name, module
 

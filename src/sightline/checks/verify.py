@@ -14,6 +14,7 @@ from sightline.checks import (
     answers,
     course,
     logits,
+    memorised,
     merging,
     plan,
     positions,
@@ -125,10 +126,15 @@ def _check(
     add(plan.weights_moved(context))
     add(course.packing(context))
     add(course.loss(context))
-    add(merging.rounding(context))
+    adapted = logits.load_adapted(context)
+    add(merging.rounding(context, adapted))
     add(logits.merged_equals_trained(context))
     add(logits.cache_equals_whole(context))
-    add(logits.adapter_equals_merged(context))
+    add(logits.adapter_equals_merged(context, adapted))
+    if context.config.verify.answers == "memorised":
+        add(memorised.written_by_trained(context))
+        add(memorised.known_by_heart(context, adapted))
+    del adapted
     given = answers.answer_each(context)
     add(answers.alone(context, given))
     add(answers.batched(context, given))

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
+from sightline.cli.inspect_app import inspect_app
+from sightline.cli.options import ConfigPath, MaxRestarts, Overrides, Processes, Sarif
 
 app = typer.Typer(
     name="sightline",
@@ -17,24 +19,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-ConfigPath = Annotated[Path, typer.Argument(help="The run configuration, a YAML file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.epochs=1."),
-]
-
-Processes = Annotated[
-    int, typer.Option(min=1, help="Processes on this machine, each with its own GPU or cores.")
-]
-MaxRestarts = Annotated[
-    int,
-    typer.Option(min=0, help="Start again so often after a crash, from the newest checkpoint."),
-]
-Sarif = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Also write what was found as SARIF, for CI."),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -145,6 +129,32 @@ def check(
 
 
 @app.command()
+def rehearse(
+    config: ConfigPath,
+    samples: Annotated[int, typer.Option(help="How many are learned by heart.")] = 4,
+    overrides: Overrides = None,
+    max_steps: Annotated[int, typer.Option(min=1, help="Most optimizer steps.")] = 300,
+    output: Annotated[
+        Path | None, typer.Option(help="Its folder; OUTPUT-rehearsal without it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Learn a few samples by heart, export, ask afresh, and say which joint does not hold."""
+    from sightline.cli.rehearse import rehearse_command
+
+    raise SystemExit(
+        rehearse_command(
+            config,
+            overrides or [],
+            num_samples=samples,
+            max_steps=max_steps,
+            output=output,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
 def preview(
     config: ConfigPath,
     output: Annotated[
@@ -214,6 +224,43 @@ def verify(
 
     raise SystemExit(
         verify_command(run, control=control, as_json=as_json, sarif_file=sarif, against=against)
+    )
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="A run directory, a model folder, or a hub id.")],
+    message: Annotated[
+        str | None, typer.Option(help="Ask this and end; a conversation without it.")
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="A picture for the first question; may be repeated.")
+    ] = None,
+    video: Annotated[
+        list[Path] | None, typer.Option(help="A video for the first question; may be repeated.")
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Where boxes are drawn, a PNG; PICTURE.boxes.png here without it."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 512,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 is greedy; over 0 answers are drawn.")
+    ] = 0.0,
+) -> None:
+    """Talk with a model about pictures and videos; boxes in its answers are drawn."""
+    from sightline.cli.chat import chat_command
+
+    raise SystemExit(
+        chat_command(
+            model,
+            message=message,
+            images=image or [],
+            videos=video or [],
+            boxes=boxes,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
     )
 
 
@@ -302,51 +349,7 @@ def demo(
     raise SystemExit(demo_command(output))
 
 
-inspect_app = typer.Typer(help="Look at what training would see.", no_args_is_help=True)
 app.add_typer(inspect_app, name="inspect")
-
-
-@inspect_app.command("positions")
-def inspect_positions(
-    config: Annotated[
-        Path | None, typer.Argument(help="A run configuration: one of its samples is drawn.")
-    ] = None,
-    sample: Annotated[int, typer.Option(help="Which training sample, from 0.")] = 0,
-    family: Annotated[str | None, typer.Option(help="A model_type, with --layout.")] = None,
-    layout: Annotated[
-        str | None, typer.Option(help='Instead of data: "8 image:1x16x24 video:30x16x24@1.0 5".')
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Also draw a picture, a PNG.")] = None,
-    overrides: Overrides = None,
-) -> None:
-    """Draw time, height and width positions over a sample's tokens."""
-    from sightline.cli.inspect import positions_command
-
-    raise SystemExit(
-        positions_command(
-            config,
-            sample=sample,
-            family=family,
-            layout=layout,
-            output=output,
-            overrides=overrides or [],
-        )
-    )
-
-
-@inspect_app.command("model")
-def inspect_model(
-    model: Annotated[str, typer.Argument(help="A folder with config.json, a hub id, tiny:FAMILY.")],
-    plan: Annotated[
-        Path | None, typer.Option(help="A run configuration: what its tuning does to the model.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
-    overrides: Overrides = None,
-) -> None:
-    """Draw a model: towers and blocks, what trains in each, how, when, and what it takes."""
-    from sightline.cli.inspect_model import model_command
-
-    raise SystemExit(model_command(model, plan=plan, overrides=overrides or [], as_json=as_json))
 
 
 @app.command()

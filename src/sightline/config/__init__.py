@@ -3,6 +3,7 @@
 from sightline.config.data import MAX_FILE_PIXELS, DataConfig, ImageConfig, Policy, VideoConfig
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
+from sightline.config.rehearsal import rehearsal_config
 from sightline.config.schema import ExportConfig, RunConfig
 from sightline.config.sources import (
     BoxLayout,
@@ -64,4 +65,5 @@ __all__ = [
     "explain",
     "key_names",
     "load_config",
+    "rehearsal_config",
 ]

@@ -113,6 +113,15 @@ class PlannedSamples(Sequence[EncodedSample]):
         """(len,) Number in the plan of every conversation; one that is seen twice has it twice."""
         return np.arange(self._plan.num_items) if self._chosen is None else self._chosen
 
+    def only(self, numbers: Sequence[int]) -> PlannedSamples:
+        """Some of the conversations, in the order in which they are named.
+
+        Args:
+            numbers: Which, 0-based.
+        """
+        chosen = self.positions()[np.asarray(numbers, dtype=np.int64)]
+        return PlannedSamples(self._files, self._plan, self._encoder, chosen)
+
     def column(self, name: str) -> np.ndarray:
         """A number of every conversation, in order: ``num_tokens``, ``num_vision_tokens``, ..."""
         values = self._item_table().column(name).to_numpy()

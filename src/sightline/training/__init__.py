@@ -2,6 +2,7 @@
 
 from sightline.training.alarms import Alarm
 from sightline.training.observer import Observer, SilentObserver
+from sightline.training.rehearsal import Rehearsal
 from sightline.training.run import TrainingResult, train
 
-__all__ = ["Alarm", "Observer", "SilentObserver", "TrainingResult", "train"]
+__all__ = ["Alarm", "Observer", "Rehearsal", "SilentObserver", "TrainingResult", "train"]

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sightline.data import Collator, EncodedSample
-from sightline.errors import RunError
+from sightline.errors import LeakError
 from sightline.model import Segments, packed_row
 from sightline.records import RunDirectory
 from sightline.training.loss import Batch
@@ -150,7 +150,7 @@ class PackingWatch(TrainerCallback):
         if state.is_world_process_zero:
             self._run.write_state(state="training", packing=asdict(proof))
         if not proof.holds:
-            raise RunError(
+            raise LeakError(
                 f"packed samples see each other: in a row of {len(samples)} samples logits differ "
                 f"by {proof.largest_share:.2g} of their spread from those of the samples alone, "
                 f"over {proof.tolerance:g}. The first sample is {proof.samples[0]}.\n"

@@ -32,6 +32,7 @@ from sightline.training.observer import Observer
 from sightline.training.parallel.engine import refuse_unable_engine
 from sightline.training.pixels import PixelProbe, compare_preparations, make_pixels
 from sightline.training.processes import num_processes, one_after_the_first
+from sightline.training.rehearsal import Rehearsal, at_once
 from sightline.training.stages import num_steps_of, refuse_empty_stages
 from sightline.training.steps import TrainingData, shape_of
 from sightline.tuning import TuningPlan, quantized_modules, resolve_plan
@@ -96,7 +97,9 @@ class ReadyRun:
         )
 
 
-def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
+def get_ready(
+    config: RunConfig, observer: Observer, rehearsal: Rehearsal | None = None
+) -> ReadyRun:
     """Read checkpoint and data, resolve the plan, and load the weights.
 
     What is wrong with the plan is found before the data are read, and what is wrong with the data
@@ -105,6 +108,7 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
     Args:
         config: The validated configuration.
         observer: Told what happens.
+        rehearsal: Takes a few of the data, and what trains in any stage at once.
 
     Raises:
         SightlineError: See the subclasses; nothing was written but the index of the data.
@@ -117,6 +121,8 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
     packed = decide_packing(config.training.packing, checkpoint)
     architecture = skeleton(checkpoint)
     plan = resolve_plan(architecture, checkpoint.family, config.tuning, config.training)
+    if rehearsal is not None:
+        plan = at_once(plan)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     quantized = _quantized(architecture, plan, device)
     refuse_unable_engine(
@@ -125,6 +131,8 @@ def get_ready(config: RunConfig, observer: Observer) -> ReadyRun:
     observer.stage("reading the data")
     with one_after_the_first():
         data = prepare_data(config, checkpoint, observer.samples_read)
+        if rehearsal is not None:
+            data = rehearsal.choose(data)
     observer.prepared(data, checkpoint)
     parts = [data.train, *([data.eval] if data.eval else [])]
     train, *held_out = _in_steps(config, checkpoint, plan, parts, packed=packed)

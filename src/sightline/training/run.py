@@ -42,6 +42,7 @@ from sightline.training.processes import (
 from sightline.training.proof import proof_samples
 from sightline.training.proving import ProofWatch
 from sightline.training.ready import ReadyRun, get_ready
+from sightline.training.rehearsal import Rehearsal, RehearsalWatch
 from sightline.training.stages import num_steps_of, schedule_record
 from sightline.training.stopping import StopSignals, StopWatch
 from sightline.training.trainer import SightlineTrainer, base_schedule
@@ -71,7 +72,12 @@ class TrainingResult:
 
 
 def train(
-    config: RunConfig, observer: Observer, *, resume: bool = False, overwrite: bool = False
+    config: RunConfig,
+    observer: Observer,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    rehearsal: Rehearsal | None = None,
 ) -> TrainingResult:
     """Run a configuration.
 
@@ -82,6 +88,7 @@ def train(
         observer: Told what happens.
         resume: Go on from the newest checkpoint of the run directory.
         overwrite: Replace a finished run of the same directory.
+        rehearsal: Learn a few samples by heart instead, and keep how that went.
 
     Raises:
         SightlineError: See the subclasses; nothing half-written is left behind.
@@ -100,20 +107,27 @@ def train(
                 RunDirectory.refuse_occupied(output, overwrite=overwrite)
         with StopSignals(observer.note) as signals:
             with out_of_memory_explained(config):
-                ready = get_ready(config, observer)
+                ready = get_ready(config, observer, rehearsal)
             with one_after_the_first():
                 if is_first() and not resume:
                     RunDirectory.create(output, overwrite=overwrite)
-            return _Run(ready, RunDirectory.open(output), observer, signals).go(resume=resume)
+            run = _Run(ready, RunDirectory.open(output), observer, signals, rehearsal)
+            return run.go(resume=resume)
 
 
 class _Run:
     """The steps of a run, in order; each is one method."""
 
     def __init__(
-        self, ready: ReadyRun, run: RunDirectory, observer: Observer, signals: StopSignals
+        self,
+        ready: ReadyRun,
+        run: RunDirectory,
+        observer: Observer,
+        signals: StopSignals,
+        rehearsal: Rehearsal | None,
     ) -> None:
         self._ready = ready
+        self._rehearsal = rehearsal
         self._stop = StopWatch(signals)
         self._run = run
         self._observer = observer
@@ -188,6 +202,8 @@ class _Run:
             },
             batches=batches,
         )
+        if self._rehearsal is not None:
+            self._rehearsal.begin(self._run, self._checkpoint, self._data)
 
     def _batches_record(self) -> dict[str, Any]:
         return {
@@ -244,7 +260,7 @@ class _Run:
 
     def _trainer(self, model: Any, watch: RunWatch, origin: Origin) -> SightlineTrainer:
         stages = StageWatch(self._observer.stage_began)
-        proofs = [*self._packing(), self._loss()]
+        packing, rehearsal = [*self._packing(), self._loss()], self._rehearsing()
         trainer = SightlineTrainer(
             plan=self._plan,
             watch=watch,
@@ -257,13 +273,14 @@ class _Run:
             callbacks=[
                 stages,
                 self._proof,
-                *proofs,
+                *packing,
+                *rehearsal,
                 *self._observer.trainer_callbacks(),
                 self._stop,
             ],
         )
         stages.watch(trainer)
-        for watching in (self._proof, *proofs):
+        for watching in (self._proof, *packing, *rehearsal):
             watching.watch(trainer)
         # It prints a dictionary a step; metrics.jsonl has them all.
         trainer.remove_callback(PrinterCallback)
@@ -280,6 +297,13 @@ class _Run:
         alone, _ = self._ready.padding_collators()
         together, data = self._ready.collator(), self._ready.train
         return LossWatch(self._run, data, together=together, alone=alone)
+
+    def _rehearsing(self) -> list[RehearsalWatch]:
+        if self._rehearsal is None:
+            return []
+        alone, _ = self._ready.padding_collators()
+        samples = self._data.train.samples
+        return [RehearsalWatch(self._rehearsal, samples, alone)]
 
     def _whole(self, model: Any) -> Any:
         """The trained model in the process that exports, whole where processes share it.

@@ -233,6 +233,11 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         return self._planned
 
     @property
+    def steps_an_epoch(self) -> int:
+        """Steps of a pass over the data."""
+        return self._data.steps.num_steps
+
+    @property
     def stage_number(self) -> int:
         """The present stage, from 1."""
         return self.clock.index + 1 if self.clock is not None else 1

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import nn
 
-from sightline.errors import RunError
+from sightline.errors import DivergedError
 from sightline.training.alarms import Alarm
 from sightline.training.non_finite import Origin, find_origin
 from sightline.training.parallel import anywhere, from_all, is_sharded
@@ -76,7 +76,7 @@ class NonFiniteGuard:
             step: The optimizer step that is being made, from 1.
 
         Raises:
-            RunError: It names the place where it began.
+            DivergedError: It names the place where it began.
         """
         values = torch.stack(list(losses)).tolist()
         bad = [not math.isfinite(value) for value in values]
@@ -97,7 +97,7 @@ class NonFiniteGuard:
             step: The optimizer step that is being made, from 1.
 
         Raises:
-            RunError: It names the place where it began.
+            DivergedError: It names the place where it began.
         """
         bad = [tower for tower, norm in norms.items() if not math.isfinite(norm)]
         if bad:
@@ -116,7 +116,7 @@ class NonFiniteGuard:
             remedy=_REMEDIES.get(origin.way, _REMEDY),
         )
         self._tell(alarm)
-        raise RunError(f"{seen}. {alarm.cause}\n{alarm.remedy}")
+        raise DivergedError(f"{seen}. {alarm.cause}\n{alarm.remedy}")
 
     def _origin(self, numbers: list[int]) -> Origin:
         """The place in the first micro-batch that fails when it is run again."""
