@@ -38,8 +38,10 @@ def evaluate_command(
         _refuse_disagreeing(what, options, against=against, before=before)
         quiet_libraries()
         from sightline.evaluation.evaluating import EvaluationSettings, evaluation_record
+        from sightline.evaluation.metrics.measures import refuse_without_library
         from sightline.evaluation.prediction import load_predictions
 
+        refuse_without_library(metrics)
         console = make_console()
         after = Path(what)
         if not _is_file(what):

@@ -1,7 +1,7 @@
 """The run configuration: frozen, validated, every key explained. No torch."""
 
 from sightline.config.data import MAX_FILE_PIXELS, DataConfig, ImageConfig, Policy, VideoConfig
-from sightline.config.evaluation import EvaluationConfig, Measure
+from sightline.config.evaluation import LOWEST, EvaluationConfig, Measure
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
 from sightline.config.schema import ExportConfig, RunConfig
@@ -31,6 +31,7 @@ from sightline.config.tuning import (
 )
 
 __all__ = [
+    "LOWEST",
     "MAX_FILE_PIXELS",
     "PLATEAU",
     "TOWER_NAMES",

@@ -23,6 +23,24 @@ Measure = Literal[
     "relaxed_accuracy",
     "rouge_l",
 ]
+Best = Literal[
+    "eval_loss",
+    "eval_map",
+    "eval_map_50",
+    "eval_map_75",
+    "eval_box_precision",
+    "eval_box_recall",
+    "eval_box_iou",
+    "eval_grounding",
+    "eval_point_precision",
+    "eval_point_recall",
+    "eval_exact_match",
+    "eval_anls",
+    "eval_relaxed_accuracy",
+    "eval_rouge_l",
+]
+LOWEST = ("eval_loss",)
+"""Of what the lowest is the best; of the others it is the highest."""
 
 
 class EvaluationConfig(Section):

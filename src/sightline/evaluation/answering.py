@@ -109,7 +109,8 @@ def _num_bytes(tokenizer: Any, ids: Sequence[int]) -> list[int]:
     """Bytes of every token: a sign of a byte-level token each, the name of a special one."""
     special = tokenizer.get_added_vocab()
     return [
-        len(token.encode()) if token in special else len(token)
+        # A model may have more ids than its tokenizer knows; they are written as nothing.
+        0 if token is None else len(token.encode()) if token in special else len(token)
         for token in tokenizer.convert_ids_to_tokens(ids)
     ]
 

@@ -91,6 +91,7 @@ def evaluation_record(
     kinds = kinds_of(after)
     chosen = chosen_measures(after, kinds, settings.metrics)
     units = units_of([(one.file, one.line, one.row) for one in after])
+    is_detection = any(measure.score is None for measure, _ in chosen)
     measured = _measured(chosen, after, before, units, settings, on_draw)
     return {
         "schema": 1,
@@ -105,9 +106,9 @@ def evaluation_record(
         },
         "kinds": dict(Counter(kinds)),
         "metrics": measured,
-        "box_sizes": box_sizes(after, before),
+        "box_sizes": box_sizes(after, before) if is_detection else None,
         "sources": _sources(chosen, after, before, settings),
-        "labels": labels_record(after, before, settings.iou),
+        "labels": labels_record(after, before, settings.iou) if is_detection else [],
         "reading": reading_record(after),
         "reading_before": None if before is None else reading_record(before),
     }
@@ -119,24 +120,32 @@ def _in_order(after: Sequence[Prediction], before: Sequence[Prediction]) -> list
     missing = [one for one in after if one.key not in known]
     extra = known.keys() - {one.key for one in after}
     if missing or extra:
-        where = missing[0].key if missing else next(iter(extra))
+        file, line, row, *_ = missing[0].key if missing else next(iter(extra))
+        where = f"{file}:{line}" if line is not None else f"{file} row {row}".strip()
         raise DataError(
             f"the two are not about the same questions: {len(missing)} of {len(after)} are "
             f"answered in the first alone, {len(extra)} of {len(before)} in the second; "
-            f"{where[0]}:{where[1]} for one.",
+            f"{where} for one.",
             fix="Predict both on the same data, with the same --turns and --samples.",
         )
     for one in after:
-        # Boxes in words differ where another picture size is seen; in the picture they are equal.
-        if len(known[one.key].annotated) != len(one.annotated):
-            raise DataError(
-                f"the question is annotated with {len(one.annotated)} boxes and points in the "
-                f"first, with {len(known[one.key].annotated)} in the second.",
-                file=one.file,
-                line=one.line,
-                fix="Predict both on the same data.",
-            )
+        _refuse_other_annotation(one, known[one.key])
     return [known[one.key] for one in after]
+
+
+def _refuse_other_annotation(one: Prediction, other: Prediction) -> None:
+    # In words boxes differ where another picture size is seen; in the picture they are equal.
+    said = [
+        f"{len(found.annotated)} boxes and points" if found.annotated else repr(found.annotation)
+        for found in (one, other)
+    ]
+    if said[0] != said[1]:
+        raise DataError(
+            f"the question is annotated with {said[0]} in the first, with {said[1]} in the second.",
+            file=one.file or None,
+            line=one.line,
+            fix="Predict both on the same data.",
+        )
 
 
 class _Measured:

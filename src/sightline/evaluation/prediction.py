@@ -133,7 +133,8 @@ def load_predictions(path: Path) -> list[Prediction]:
     """Predictions of a file, by ``sightline predict`` or written by others in its form.
 
     Of others, ``annotation`` and ``answer`` have to be there, and ``annotated`` and ``predicted``
-    where boxes or points are to be measured; a box without a score counts as sure.
+    where boxes or points are to be measured; a box without a score counts as sure. ``file`` and
+    ``line`` name the question where two files are compared; without them its place does.
 
     Raises:
         RunError: The file cannot be read, or is not JSONL.
@@ -168,9 +169,10 @@ def _prediction(row: Any, path: Path, number: int) -> Prediction:
         sample=reader.number("sample", number - 1),
         turn=reader.number("turn", 0),
         source=reader.text("source", path.name),
-        file=reader.text("file", str(path)),
-        line=reader.number("line", number) if row.get("line", number) is not None else None,
-        row=reader.number("row", number - 1),
+        file=reader.text("file", ""),
+        line=None if row.get("line") is None else reader.number("line", number),
+        # Without a place in the data the place in this file names the question.
+        row=reader.number("row", number - 1 if row.get("line") is None else 0),
         place=reader.text("place", ""),
         prompt=reader.text("prompt", ""),
         annotation=annotation,

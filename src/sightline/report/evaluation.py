@@ -13,6 +13,7 @@ from rich.text import Text
 from sightline.report.terminal import make_table
 
 _MAX_ROWS = 20
+_MAX_LABEL = 24
 _WORDS = {
     "single_quotes": "single quotes",
     "bare_keys": "keys without quotes",
@@ -130,11 +131,15 @@ def _reading(name: str, reading: Mapping[str, Any]) -> Text:
         lines.append(f"{'':<8}{reading['cut_at_limit']:,} ended at the limit on new tokens")
     if reading["unknown_labels"]:
         num = sum(reading["unknown_labels"].values())
-        first = next(iter(reading["unknown_labels"])) or "no label"
+        first = _shortened(next(iter(reading["unknown_labels"])) or "no label")
         lines.append(
             f"{'':<8}{num:,} with a label that nothing is annotated with, {first!r} for one"
         )
     return Text("\n".join(lines))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_LABEL else f"{text[:_MAX_LABEL]}..."
 
 
 def _then_now(value: Mapping[str, Any] | None) -> str:

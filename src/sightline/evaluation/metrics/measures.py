@@ -12,7 +12,7 @@ from sightline.evaluation.metrics import text
 from sightline.evaluation.metrics.kinds import Kind
 from sightline.evaluation.metrics.matching import Box, Scored, best_overlaps, by_score, iou, matched
 from sightline.evaluation.metrics.points import Hits, Numbers, middle, point_hits
-from sightline.evaluation.metrics.precision import THRESHOLDS, Picture
+from sightline.evaluation.metrics.precision import AP_LIBRARY, THRESHOLDS, Picture
 from sightline.evaluation.prediction import Located, Prediction
 
 
@@ -41,6 +41,7 @@ class MeasureRecord:
         kinds: Kinds of annotations that it is taken of by itself.
         score: What a prediction adds at a least IoU; None where it is a mean average precision.
         thresholds: IoUs of a mean average precision.
+        needs: Module of another library that computes it; empty where none does.
     """
 
     name: Measure
@@ -48,6 +49,7 @@ class MeasureRecord:
     kinds: tuple[Kind, ...]
     score: Score | None = None
     thresholds: tuple[float, ...] = ()
+    needs: str = ""
 
 
 def folded(label: str) -> str:
@@ -157,9 +159,19 @@ def _of_text(score: Callable[[str, str], float]) -> Score:
 
 
 _ALL: tuple[MeasureRecord, ...] = (
-    MeasureRecord(name="map", title="mAP 0.50 to 0.95", kinds=("boxes",), thresholds=THRESHOLDS),
-    MeasureRecord(name="map_50", title="mAP 0.50", kinds=("boxes",), thresholds=(0.5,)),
-    MeasureRecord(name="map_75", title="mAP 0.75", kinds=("boxes",), thresholds=(0.75,)),
+    MeasureRecord(
+        name="map",
+        title="mAP 0.50 to 0.95",
+        kinds=("boxes",),
+        thresholds=THRESHOLDS,
+        needs=AP_LIBRARY,
+    ),
+    MeasureRecord(
+        name="map_50", title="mAP 0.50", kinds=("boxes",), thresholds=(0.5,), needs=AP_LIBRARY
+    ),
+    MeasureRecord(
+        name="map_75", title="mAP 0.75", kinds=("boxes",), thresholds=(0.75,), needs=AP_LIBRARY
+    ),
     MeasureRecord(
         name="box_precision", title="boxes, precision", kinds=("boxes",), score=_box_precision
     ),
@@ -178,19 +190,45 @@ _ALL: tuple[MeasureRecord, ...] = (
         kinds=("number", "short"),
         score=_of_text(text.exact_match),
     ),
-    MeasureRecord(name="anls", title="ANLS", kinds=("short",), score=_of_text(text.anls)),
+    MeasureRecord(
+        name="anls",
+        title="ANLS",
+        kinds=("short",),
+        score=_of_text(text.anls),
+        needs=text.ANLS_LIBRARY,
+    ),
     MeasureRecord(
         name="relaxed_accuracy",
         title="relaxed accuracy",
         kinds=("number",),
         score=_of_text(text.relaxed_accuracy),
     ),
-    MeasureRecord(name="rouge_l", title="ROUGE-L", kinds=("long",), score=_of_text(text.rouge_l)),
+    MeasureRecord(
+        name="rouge_l",
+        title="ROUGE-L",
+        kinds=("long",),
+        score=_of_text(text.rouge_l),
+        needs=text.ROUGE_LIBRARY,
+    ),
 )
 MEASURES: Mapping[str, MeasureRecord] = {one.name: one for one in _ALL}
 """Every measure by its name, in the order of tables."""
 
 assert tuple(MEASURES) == get_args(Measure), "the configuration names the same"
+
+
+def refuse_without_library(wanted: Sequence[str]) -> None:
+    """Refuse what cannot be computed here, before answers are made for it.
+
+    Args:
+        wanted: Names of measures; none: any may be.
+
+    Raises:
+        ConfigError: A library is not installed.
+    """
+    for measure in MEASURES.values():
+        if measure.needs and (not wanted or measure.name in wanted):
+            text.kept(measure.needs)
 
 
 def chosen_measures(

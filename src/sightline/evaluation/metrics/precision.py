@@ -20,6 +20,8 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 _MAX_DETECTIONS = 100
 # A picture's size is asked for by the library, and has no effect on boxes.
 _SIDE = 1
+AP_LIBRARY = "faster_coco_eval"
+"""What computes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,7 +173,7 @@ class _Curve:
 
 
 def _evaluated(pictures: Sequence[Picture], labels: Sequence[str]) -> np.ndarray:
-    library = kept("faster_coco_eval")
+    library = kept(AP_LIBRARY)
     wanted, given = coco_records(pictures, labels)
     truth = library.COCO(wanted)
     # A list without detections is refused by the library; the table stays empty then.

@@ -11,6 +11,8 @@ from sightline.errors import ConfigError
 _ANLS_THRESHOLD = 0.5
 _CHART_TOLERANCE = 0.05
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
+ANLS_LIBRARY = "rapidfuzz.distance"
+ROUGE_LIBRARY = "rouge_score.rouge_scorer"
 _CURRENCY = "$€£¥"
 
 
@@ -33,7 +35,7 @@ def anls(answer: str, annotation: str) -> float:
     >>> anls("Hello", "hallo"), anls("yes", "no")
     (0.8, 0.0)
     """
-    distance = _package("rapidfuzz.distance").Levenshtein
+    distance = kept(ANLS_LIBRARY).Levenshtein
     one, other = answer.strip().lower(), annotation.strip().lower()
     similarity = float(distance.normalized_similarity(one, other))
     return similarity if similarity > _ANLS_THRESHOLD else 0.0
@@ -88,14 +90,10 @@ def number_of(text: str) -> float | None:
 
 @functools.cache
 def _rouge_scorer() -> Any:
-    return _package("rouge_score.rouge_scorer").RougeScorer(["rougeL"], use_stemmer=False)
+    return kept(ROUGE_LIBRARY).RougeScorer(["rougeL"], use_stemmer=False)
 
 
 @functools.cache
-def _package(name: str) -> Any:
-    return kept(name)
-
-
 def kept(name: str) -> Any:
     """A module of the extra ``evaluation``.
 
