@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 NUM_PICTURES = 6
 MEASURES = ("map", "map_50", "map_75", "box_precision", "box_recall", "box_iou", "grounding")
-ANSWERS = ("--max-new-tokens", "48", "--batch-size", "6")
+NEW_TOKENS = 48
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -79,7 +79,9 @@ def run(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(run: Path) -> str:
     """What the command says of it, before and after."""
-    outcome = _sightline("evaluate", run, "--before", *ANSWERS)
+    outcome = _sightline(
+        "evaluate", run, "--before", "--batch-size", 6, "--max-new-tokens", NEW_TOKENS
+    )
     assert outcome.exit_code == 0, outcome.output
     return outcome.stdout
 
@@ -162,7 +164,7 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_measure(run: Path) -> N
 
 
 def test_what_is_predicted_already_is_not_predicted_again(run: Path, evaluated: str) -> None:
-    again = _sightline("evaluate", run, *ANSWERS)
+    again = _sightline("evaluate", run, "--max-new-tokens", NEW_TOKENS)
     assert f"{NUM_PICTURES} answered already" in again.stdout
     assert "answering" not in again.stdout
 

@@ -70,7 +70,8 @@ def make_predictions(
     checkpoint = what.checkpoint()
     with counted(console, "reading the data") as on_samples:
         data = prepare_data(config, checkpoint, on_samples)
-    samples = data.train.samples
+    part = data.train if data.eval is None else data.eval
+    samples = part.samples
     questions = questions_of(samples, options.turns, options.samples)
     settings = {
         "model": what.title,
@@ -84,14 +85,14 @@ def make_predictions(
     facts = {
         "num_questions": len(questions),
         "batch_size": options.batch_size,
-        "samples": data.train.plan.fate_counts(),
+        "samples": part.plan.fate_counts(),
         "versions": collect_versions(),
     }
     file = PredictionFile(output)
     answered = file.begin(settings, facts, overwrite=options.overwrite)
     left = still_open(questions, answered)
     console.print(f"model   {what.title}", soft_wrap=True, markup=False)
-    _tell_left_out(data.train, output, console)
+    _tell_left_out(part, output, console)
     told = f"data    {len(questions):,} questions"
     console.print(told + (f", {len(questions) - len(left):,} answered already" if answered else ""))
     if left:
@@ -103,7 +104,7 @@ def make_predictions(
                 max_new_tokens=options.max_new_tokens,
             )
         encoder, space = make_encoder(checkpoint), checkpoint.family.box_space
-        names = [data.train.sources[number].title for number in data.train.source_of_file]
+        names = [part.sources[number].title for number in part.source_of_file]
         made = predict(
             left,
             lambda one: ask(one, samples, encoder, space=space, sources=names),
@@ -132,9 +133,13 @@ def asked_config(model: str, output: Path, options: AnswerOptions) -> RunConfig:
     """
     run = Path(model) / "config.yaml"
     sources = [_source(one) for one in options.data]
+    share = None
     if run.is_file():
         config = load_config(run, options.overrides)
         asked = _with_sources(config, sources) if sources else config.data.eval
+        if not sources and config.data.eval_share is not None:
+            # What was held out of the training data; only with all of them is it known.
+            asked, share = config.data.train, config.data.eval_share
         if not asked:
             raise ConfigError(
                 f"{run}: data.eval names no data, and --data is not given: there is nothing to "
@@ -148,7 +153,13 @@ def asked_config(model: str, output: Path, options: AnswerOptions) -> RunConfig:
         asked = config.data.train
     # Nothing is cut from a question; what is too long even at fewer pixels is left out, and told.
     data = config.data.model_copy(
-        update={"train": asked, "eval": [], "fit": ["shrink", "drop"], "on_bad": "quarantine"}
+        update={
+            "train": asked,
+            "eval": [],
+            "eval_share": share,
+            "fit": ["shrink", "drop"],
+            "on_bad": "quarantine",
+        }
     )
     return config.model_copy(update={"data": data})
 

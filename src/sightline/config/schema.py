@@ -41,7 +41,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _evaluates_something(self) -> RunConfig:
-        if self.training.eval_every is not None and not self.data.eval:
+        if self.training.eval_every is not None and not self.data.holds_out:
             raise ContradictionError(
                 "training.eval_every",
                 f"eval_every is {self.training.eval_every}, but data.eval names no data",
@@ -51,7 +51,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _knows_the_best(self) -> RunConfig:
-        if self.training.best_by is not None and not self.data.eval:
+        if self.training.best_by is not None and not self.data.holds_out:
             raise ContradictionError(
                 "training.best_by",
                 f"best_by is {self.training.best_by}, but data.eval names no data",
@@ -62,7 +62,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _answers_something(self) -> RunConfig:
         metrics = self.evaluation.metrics
-        if metrics and not self.data.eval:
+        if metrics and not self.data.holds_out:
             raise ContradictionError(
                 "evaluation.metrics",
                 f"metrics names {metrics[0]}, but data.eval names no data",
@@ -81,7 +81,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _sees_plateaus(self) -> RunConfig:
         for index, stage in enumerate(self.tuning.stages):
-            if stage.until == PLATEAU and not self.data.eval:
+            if stage.until == PLATEAU and not self.data.holds_out:
                 raise ContradictionError(
                     f"tuning.stages.{index}.until",
                     "plateau looks at the validation loss, but data.eval names no data",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from sightline.report.terminal import make_table
 
+_WIDTH, _INDENT = 79, 8
 _MAX_ROWS = 20
 _MAX_LABEL = 24
 _WORDS = {
@@ -122,20 +124,23 @@ def _reading(name: str, reading: Mapping[str, Any]) -> Text:
         told.append(f"{reading['partly_lost']:,} read in part")
     if reading["unreadable"]:
         told.append(f"{reading['unreadable']:,} not readable, and counted as empty")
-    lines = [f"{name:<8}{', '.join(told)}"]
+    lines = [", ".join(told)]
     for title, counts in (("mended", reading["repairs"]), ("lost", reading["lost"])):
         if counts:
             listed = ", ".join(f"{_WORDS.get(kind, kind)} {n:,}" for kind, n in counts.items())
-            lines.append(f"{'':<8}{title}: {listed}")
+            lines.append(f"{title}: {listed}")
     if reading["cut_at_limit"]:
-        lines.append(f"{'':<8}{reading['cut_at_limit']:,} ended at the limit on new tokens")
+        lines.append(f"{reading['cut_at_limit']:,} ended at the limit on new tokens")
     if reading["unknown_labels"]:
         num = sum(reading["unknown_labels"].values())
         first = _shortened(next(iter(reading["unknown_labels"])) or "no label")
-        lines.append(
-            f"{'':<8}{num:,} with a label that nothing is annotated with, {first!r} for one"
-        )
-    return Text("\n".join(lines))
+        lines.append(f"{num:,} with a label that nothing is annotated with, {first!r} for one")
+    wrapped = [part for line in lines for part in textwrap.wrap(line, _WIDTH - _INDENT)]
+    return Text("\n".join([f"{name:<{_INDENT}}{wrapped[0]}", *_indented(wrapped[1:])]))
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"{'':<{_INDENT}}{line}" for line in lines]
 
 
 def _shortened(text: str) -> str:
