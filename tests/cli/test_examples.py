@@ -25,6 +25,10 @@ MAKE_DATA = {
         "--height", "128", "--width", "128", "--box-space", "thousandths", "--layout", "openai",
     ],
     "staged": ["shapes", "examples/data/detect", "--images", "4", "--max-shapes", "2"],
+    "detect_200": [
+        "shapes", "examples/data/detect_200", "--images", "200", "--max-shapes", "1",
+        "--height", "112", "--width", "112",
+    ],
 }  # fmt: skip
 
 # What else the comments show, between data and training.
@@ -35,12 +39,21 @@ ALSO = {
     ],
 }
 
+# What they show behind it; tests/cli/test_evaluate.py runs it on fewer pictures.
+AFTER = {
+    "detect_200": [
+        "evaluate", "runs/detect_200", "--before", "--batch-size", "20", "--max-new-tokens", "64",
+    ],
+}  # fmt: skip
+
 # Two epochs show that an example runs; the first one is run as it stands, to exact answers.
 SHORTER = {
     "detect": [],
     "video": ["--set", "training.epochs=2", "--set", "verify.answers=consistent"],
     "multi_image": ["--set", "training.epochs=2", "--set", "verify.answers=consistent"],
     "staged": ["--set", "training.epochs=5"],
+    # Two steps, and answers to two of its pictures.
+    "detect_200": ["--set", "training.max_steps=2", "--set", "evaluation.samples=2"],
 }
 
 
@@ -66,7 +79,9 @@ def test_the_comment_shows_the_commands_that_are_run_here(name: str) -> None:
         for line in comment.splitlines()
         if line.startswith("#   .venv/bin/sightline ")
     ]
-    assert shown == [MAKE_DATA[name], *ALSO.get(name, []), ["train", f"examples/{name}.yaml"]]
+    after = [AFTER[name]] if name in AFTER else []
+    train = ["train", f"examples/{name}.yaml"]
+    assert shown == [MAKE_DATA[name], *ALSO.get(name, []), train, *after]
 
 
 @pytest.mark.parametrize("name", MAKE_DATA)

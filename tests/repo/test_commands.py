@@ -72,6 +72,20 @@ RUN_BY = {
     ".venv/bin/sightline verify runs/detect --json": "tests/cli/test_verify.py",
     ".venv/bin/sightline verify runs/detect --against runs/detect": "tests/cli/test_verify.py",
     ".venv/bin/sightline report runs/detect": "tests/cli/test_commands_of_docs.py",
+    ".venv/bin/sightline predict runs/first --data test.jsonl --output predictions.jsonl": (
+        "tests/cli/test_predict.py"
+    ),
+    ".venv/bin/sightline evaluate runs/first --before": "tests/cli/test_evaluate.py",
+    ".venv/bin/sightline evaluate runs/first --data test.jsonl": "tests/cli/test_evaluate.py",
+    ".venv/bin/sightline evaluate after.jsonl --against before.jsonl": (
+        "tests/cli/test_evaluate.py"
+    ),
+    ".venv/bin/sightline shapes examples/data/detect_200 --images 200 --max-shapes 1 --height 112 "
+    "--width 112": "tests/cli/test_examples.py",
+    ".venv/bin/sightline train examples/detect_200.yaml": "tests/cli/test_examples.py",
+    ".venv/bin/sightline evaluate runs/detect_200 --before --batch-size 20 --max-new-tokens 64": (
+        "tests/cli/test_evaluate.py"
+    ),
     ".venv/bin/sightline doctor": "tests/cli/test_positions.py",
     ".venv/bin/sightline inspect positions --family qwen2_5_vl --layout "
     '"8 image:1x16x24 20 video:30x16x24@1.0 12" --output positions.png': (

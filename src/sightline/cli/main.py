@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
+from sightline.cli.commands import add_commands
 from sightline.cli.inspect_app import inspect_app
 from sightline.cli.options import ConfigPath, MaxRestarts, Overrides, Processes, Sarif
 
@@ -270,6 +271,9 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
     from sightline.cli.verify import report_command
 
     raise SystemExit(report_command(run))
+
+
+add_commands(app)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The run configuration: frozen, validated, every key explained. No torch."""
 
 from sightline.config.data import MAX_FILE_PIXELS, DataConfig, ImageConfig, Policy, VideoConfig
+from sightline.config.evaluation import LOWEST, EvaluationConfig, Measure
 from sightline.config.explain import Row, example_yaml, explain, key_names
 from sightline.config.load import dump_config, load_config
 from sightline.config.rehearsal import rehearsal_config
@@ -31,16 +32,19 @@ from sightline.config.tuning import (
 )
 
 __all__ = [
+    "LOWEST",
     "MAX_FILE_PIXELS",
     "PLATEAU",
     "TOWER_NAMES",
     "BoxLayout",
     "Columns",
     "DataConfig",
+    "EvaluationConfig",
     "ExportConfig",
     "ImageConfig",
     "Kind",
     "LoraSettings",
+    "Measure",
     "Mode",
     "Part",
     "PartSettings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -13,6 +14,7 @@ from sightline.config.sources import Source
 Policy = Literal["shrink", "split", "trim", "drop"]
 
 # Where Pillow itself raises: half a GiB of RGB.
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 MAX_FILE_PIXELS = 178_956_970
 
 
@@ -137,7 +139,15 @@ class DataConfig(Section):
     """What a run learns from."""
 
     train: list[Source] = key(..., "Training data: a file, or a list of files or mappings.")
-    eval: list[Source] = key([], "Held-out data, in the same forms.")
+    eval: list[Source] = key(
+        [], "Held-out data, in the same forms; or a share of the training data: 5%."
+    )
+    eval_share: float | None = key(
+        None,
+        "Share of the training samples that is held out, pictures and all; what eval: 5% sets.",
+        gt=0,
+        lt=1,
+    )
     max_length: int | None = key(
         None,
         "Longest sample. A longer one is brought under it by fit. null is the model's limit.",
@@ -191,6 +201,30 @@ class DataConfig(Section):
     )
     images: ImageConfig = key(ImageConfig(), "Pixel limits of images.")
     videos: VideoConfig = key(VideoConfig(), "Frames and pixel limits of videos.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_of_training(cls, given: Any) -> Any:
+        share = given.get("eval") if isinstance(given, dict) else None
+        found = _PERCENT.fullmatch(share) if isinstance(share, str) else None
+        if found is None:
+            return given
+        return {**given, "eval": [], "eval_share": float(found[1]) / 100}
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there is held-out data."""
+        return bool(self.eval) or self.eval_share is not None
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> DataConfig:
+        if self.eval and self.eval_share is not None:
+            raise ContradictionError(
+                "eval_share",
+                f"eval_share is {self.eval_share:g}, and eval names {self.eval[0].title}",
+                "Remove one of them.",
+            )
+        return self
 
     @field_validator("train", "eval", mode="before")
     @classmethod

@@ -32,6 +32,26 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: Lists every fault with its line, what was given, and what to do.
     """
     values, lines = read_yaml(path)
+    return _validated(values, lines, path.resolve().parent, overrides)
+
+
+def config_of(values: dict[str, Any], folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Validate a configuration that stands in no file.
+
+    Args:
+        values: Its sections and keys.
+        folder: Where paths of data start.
+        overrides: As of `load_config`.
+
+    Raises:
+        ConfigError: As `load_config`.
+    """
+    return _validated(values, Lines("the command line"), folder.resolve(), overrides)
+
+
+def _validated(
+    values: dict[str, Any], lines: Lines, folder: Path, overrides: Sequence[str]
+) -> RunConfig:
     for override in overrides:
         _override(values, override, lines)
     try:
@@ -39,7 +59,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except ValidationError as error:
         faults = [describe(fault, lines) for fault in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(faults))) from None
-    return _resolved(config, path.resolve().parent)
+    return _resolved(config, folder)
 
 
 def dump_config(config: RunConfig) -> str:

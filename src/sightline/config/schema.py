@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from sightline.config.base import ContradictionError, Section, key
 from sightline.config.data import DataConfig
+from sightline.config.evaluation import LOWEST, EvaluationConfig
 from sightline.config.training import TrainingConfig, VerifyConfig
 from sightline.config.tuning import PLATEAU, TuningConfig
 
@@ -31,13 +32,16 @@ class RunConfig(Section):
     data: DataConfig = key(..., "What the run learns from.")
     tuning: TuningConfig = key(TuningConfig(), "What trains, and how.")
     training: TrainingConfig = key(TrainingConfig(), "The optimizer's course.")
+    evaluation: EvaluationConfig = key(
+        EvaluationConfig(), "What is measured of answers to held-out data while it trains."
+    )
     export: ExportConfig = key(ExportConfig(), "What is written when training is over.")
     verify: VerifyConfig = key(VerifyConfig(), "What is compared after training.")
     output: str = key(..., "Run directory, relative to the working directory.", min_length=1)
 
     @model_validator(mode="after")
     def _evaluates_something(self) -> RunConfig:
-        if self.training.eval_every is not None and not self.data.eval:
+        if self.training.eval_every is not None and not self.data.holds_out:
             raise ContradictionError(
                 "training.eval_every",
                 f"eval_every is {self.training.eval_every}, but data.eval names no data",
@@ -47,7 +51,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _knows_the_best(self) -> RunConfig:
-        if self.training.best_by is not None and not self.data.eval:
+        if self.training.best_by is not None and not self.data.holds_out:
             raise ContradictionError(
                 "training.best_by",
                 f"best_by is {self.training.best_by}, but data.eval names no data",
@@ -56,9 +60,28 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _answers_something(self) -> RunConfig:
+        metrics = self.evaluation.metrics
+        if metrics and not self.data.holds_out:
+            raise ContradictionError(
+                "evaluation.metrics",
+                f"metrics names {metrics[0]}, but data.eval names no data",
+                "Name held-out data in data.eval, or remove metrics.",
+            )
+        best = self.training.best_by
+        measure = (best or "").removeprefix("eval_")
+        if best not in (None, *LOWEST) and measure not in metrics:
+            raise ContradictionError(
+                "training.best_by",
+                f"best_by is {best}, and evaluation.metrics does not name {measure}",
+                f"Write evaluation: {{metrics: [{measure}]}}, or remove best_by.",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sees_plateaus(self) -> RunConfig:
         for index, stage in enumerate(self.tuning.stages):
-            if stage.until == PLATEAU and not self.data.eval:
+            if stage.until == PLATEAU and not self.data.holds_out:
                 raise ContradictionError(
                     f"tuning.stages.{index}.until",
                     "plateau looks at the validation loss, but data.eval names no data",

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from sightline.config.base import ContradictionError, Section, key
+from sightline.config.evaluation import Best
 
 
 class TrainingConfig(Section):
@@ -70,8 +71,10 @@ class TrainingConfig(Section):
         None, "Write a checkpoint; null is the end of every epoch.", unit="steps", gt=0
     )
     save_total_limit: int = key(2, "Checkpoints kept, beside the best.", gt=0)
-    best_by: Literal["eval_loss"] | None = key(
-        None, "Keep the checkpoint with the lowest, and export that one instead of the last."
+    best_by: Best | None = key(
+        None,
+        "Keep the checkpoint with the lowest loss on held-out data, or the highest of a measure in "
+        "evaluation.metrics, and export that one instead of the last.",
     )
     eval_every: int | None = key(
         None, "Evaluate; null is the end of every epoch, if there is data.", unit="steps", gt=0

@@ -34,6 +34,7 @@ class LedgerCounts:
         answers_lost: Trained answers that no conversation has.
         unused: Conversations that the weights leave out of an epoch.
         epoch: Conversations that an epoch sees, repeats counted.
+        held_out: Conversations that do not train, and are evaluated on.
     """
 
     input: int
@@ -44,6 +45,7 @@ class LedgerCounts:
     answers_lost: int
     unused: int
     epoch: int
+    held_out: int = 0
 
 
 def write_ledger(
@@ -53,6 +55,7 @@ def write_ledger(
     *,
     ledger: Path,
     quarantine: Path,
+    held_out: np.ndarray | None = None,
 ) -> LedgerCounts:
     """Write ``ledger.jsonl`` and ``quarantine.jsonl``, each whole or not at all.
 
@@ -62,12 +65,14 @@ def write_ledger(
         chosen: Which conversations an epoch sees; None for each once.
         ledger: Where the ledger goes.
         quarantine: Where the samples go that cannot be used, with their rows.
+        held_out: (num_items,) bool. Which conversations do not train; None for none.
 
     Raises:
         RunError: A file cannot be written.
     """
     uses = None if chosen is None else np.bincount(chosen, minlength=plan.num_items)
     tokens = plan.item_table().column("num_tokens")
+    num_held_out = 0 if held_out is None else int(held_out.sum())
     fates: Counter[str] = Counter()
     policies: Counter[str] = Counter()
     codes: Counter[str] = Counter()
@@ -86,6 +91,8 @@ def write_ledger(
             row["tokens"] = tokens.slice(items.start, fate.num_pieces).to_pylist()
             if uses is not None:
                 row["uses_per_epoch"] = uses[items].tolist()
+            if held_out is not None:
+                row["held_out"] = bool(held_out[items].any())
             ledger_file.write(json.dumps(row, ensure_ascii=False) + "\n")
             if fate.fate == "quarantined":
                 line = json.dumps(_quarantine_row(file, entry, row), ensure_ascii=False)
@@ -102,8 +109,9 @@ def write_ledger(
         codes=dict(codes.most_common()),
         conversations=plan.num_items,
         answers_lost=lost,
-        unused=0 if uses is None else int((uses == 0).sum()),
+        unused=0 if uses is None else int((uses == 0).sum()) - num_held_out,
         epoch=plan.num_items if chosen is None else len(chosen),
+        held_out=num_held_out,
     )
 
 

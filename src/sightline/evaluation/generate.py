@@ -41,20 +41,8 @@ def greedy(
         tokens: The family's special tokens.
         max_new_tokens: Upper bound on the answer of each row, tokens.
     """
-    stops = tokenizer.convert_tokens_to_ids([tokens.turn_end, tokens.end_of_text])
-    # Every field that steers the choice is given: unset ones come from the checkpoint's own
-    # generation config, and a repetition penalty there would make a greedy answer another one.
-    settings = GenerationConfig(
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        max_new_tokens=max(max_new_tokens),
-        eos_token_id=stops,
-        pad_token_id=stops[1],
-        use_cache=True,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
+    stops = closing_ids(tokenizer, tokens)
+    settings = greedy_settings(stops, max(max_new_tokens), output_logits=True)
     with torch.no_grad():
         made = model.generate(**inputs, generation_config=settings)
     width = inputs["input_ids"].shape[1]
@@ -62,9 +50,38 @@ def greedy(
     gaps = (best[..., 0] - best[..., 1]).T.tolist()
     answers = []
     for row, limit in enumerate(max_new_tokens):
-        ids = _until(made.sequences[row, width : width + limit].tolist(), stops)
+        ids = until_closed(made.sequences[row, width : width + limit].tolist(), stops)
         answers.append(Answer(ids, gaps[row][: len(ids)]))
     return answers
+
+
+def closing_ids(tokenizer: Any, tokens: Tokens) -> list[int]:
+    """Ids of the tokens that end an answer: that of a turn, and that of a text."""
+    return tokenizer.convert_tokens_to_ids([tokens.turn_end, tokens.end_of_text])
+
+
+def greedy_settings(stops: list[int], max_new_tokens: int, **others: Any) -> GenerationConfig:
+    """Generation without chance.
+
+    Every field that steers the choice is given: unset ones come from the checkpoint's own
+    generation config, and a repetition penalty there would make a greedy answer another one.
+
+    Args:
+        stops: Ids that end an answer; the last of them fills rows that have ended.
+        max_new_tokens: Bound on the answers.
+        **others: Further settings.
+    """
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=stops,
+        pad_token_id=stops[-1],
+        use_cache=True,
+        return_dict_in_generate=True,
+        **others,
+    )
 
 
 def same_answer(first: Answer, second: Answer, tolerance: float) -> bool:
@@ -89,8 +106,7 @@ def same_answer(first: Answer, second: Answer, tolerance: float) -> bool:
 
 def answer_text(ids: list[int], tokenizer: Any, tokens: Tokens) -> str:
     """The words of an answer, without the token that closes it."""
-    closing = tokenizer.convert_tokens_to_ids([tokens.turn_end, tokens.end_of_text])
-    words = ids[:-1] if ids and ids[-1] in closing else ids
+    words = ids[:-1] if ids and ids[-1] in closing_ids(tokenizer, tokens) else ids
     return tokenizer.decode(words, skip_special_tokens=False)
 
 
@@ -104,7 +120,8 @@ def last_answer(sample: EncodedSample) -> list[int]:
     return sample.labels[first : last + 1].tolist()
 
 
-def _until(ids: list[int], stops: list[int]) -> list[int]:
+def until_closed(ids: list[int], stops: list[int]) -> list[int]:
+    """The ids of an answer up to the token that ends it, that one included."""
     for index, token in enumerate(ids):
         if token in stops:
             return ids[: index + 1]

@@ -16,6 +16,7 @@ from sightline.config import RunConfig, Source
 from sightline.data import BoxWriting, EncodedSample, Encoder, Measure
 from sightline.data.downloads import Downloads
 from sightline.data.fit import FitRules
+from sightline.data.holding_out import held_out_samples
 from sightline.data.index import SCHEMA_VERSION, IndexedFile, build_index, num_cores
 from sightline.data.ledger import LedgerCounts, first_fault, write_ledger
 from sightline.data.mixing import choose
@@ -44,6 +45,7 @@ class PlannedData:
         plan: What becomes of every sample.
         chosen: Conversations that an epoch sees; None for each once.
         samples: The conversations of an epoch, encoded when they are asked for.
+        held_out: (num_items,) bool. Which conversations do not train; None where none is held out.
     """
 
     sources: tuple[Source, ...]
@@ -52,11 +54,17 @@ class PlannedData:
     plan: FitPlan
     chosen: np.ndarray | None
     samples: PlannedSamples
+    held_out: np.ndarray | None = None
 
     def write_ledger(self, ledger: Path, quarantine: Path) -> LedgerCounts:
         """Write the ledger and the quarantine file."""
         return write_ledger(
-            self.files, self.plan, self.chosen, ledger=ledger, quarantine=quarantine
+            self.files,
+            self.plan,
+            self.chosen,
+            ledger=ledger,
+            quarantine=quarantine,
+            held_out=self.held_out,
         )
 
 
@@ -119,6 +127,8 @@ def prepare_data(
     stops = config.data.on_bad == "stop" if stop_on_bad is None else stop_on_bad
     train = preparing.part(config.data.train, "data.train", stops=stops)
     held_out = None
+    if config.data.eval_share is not None:
+        train, held_out = preparing.divided(train, config.data.eval_share)
     if config.data.eval:
         held_out = preparing.part(config.data.eval, "data.eval", stops=stops)
     return PreparedData(
@@ -193,9 +203,10 @@ class _Preparing:
         plan = self._plan(files)
         if stops or plan.num_items == 0:
             self._refuse(files, plan, name, stops=stops)
-        of_file = plan.item_table().column("file").to_numpy()
         chosen = choose(
-            sources, np.asarray(source_of_file)[of_file], seed=self._config.training.seed
+            sources,
+            self._source_of_items(plan, source_of_file),
+            seed=self._config.training.seed,
         )
         if chosen is not None and len(chosen) == 0:
             raise ConfigError(f"{name}: the weights leave no sample.\nRaise weight or num_samples.")
@@ -207,6 +218,38 @@ class _Preparing:
             chosen=chosen,
             samples=PlannedSamples(files, plan, self._encoder, chosen),
         )
+
+    def divided(self, part: PlannedData, share: float) -> tuple[PlannedData, PlannedData]:
+        """The training data without a share of it, and that share."""
+        seed = self._config.training.seed
+        is_held_out = held_out_samples(part.files, share=share, seed=seed)
+        of_items = is_held_out[part.plan.item_table().column("sample").to_numpy()]
+        source_of_items = self._source_of_items(part.plan, part.source_of_file)
+        # Of no source that is trained on.
+        chosen = choose(part.sources, np.where(of_items, -1, source_of_items), seed=seed)
+        assert chosen is not None, "some are held out"
+        if len(chosen) == 0 or not of_items.any():
+            what = "the training" if len(chosen) == 0 else "the held-out"
+            raise ConfigError(
+                f"data.eval_share is {share:g}: no sample is left in {what} data that can be "
+                "used.\nChange data.eval_share, or name held-out data in data.eval."
+            )
+        return (
+            self._seen(part, chosen, held_out=of_items),
+            self._seen(part, np.flatnonzero(of_items).astype(np.int64)),
+        )
+
+    def _seen(
+        self, part: PlannedData, chosen: np.ndarray, *, held_out: np.ndarray | None = None
+    ) -> PlannedData:
+        """A part of which an epoch sees other conversations."""
+        samples = PlannedSamples(part.files, part.plan, self._encoder, chosen)
+        return dataclasses.replace(part, chosen=chosen, samples=samples, held_out=held_out)
+
+    @staticmethod
+    def _source_of_items(plan: FitPlan, source_of_file: Sequence[int]) -> np.ndarray:
+        of_file = plan.item_table().column("file").to_numpy()
+        return np.asarray(source_of_file)[of_file]
 
     def _indexed(self, source: Source) -> list[IndexedFile]:
         base = self._folder / self._source_key(source)

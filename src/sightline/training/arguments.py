@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from sightline.config import TrainingConfig
+from sightline.config import LOWEST, TrainingConfig
 from sightline.training.parallel.zero import deepspeed_config
 
 
@@ -57,7 +57,7 @@ def training_arguments(
         eval_strategy="no" if not evaluates else "epoch" if eval_by_epoch else "steps",
         eval_steps=training.eval_every,
         metric_for_best_model=training.best_by,
-        greater_is_better=False if training.best_by is not None else None,
+        greater_is_better=None if training.best_by is None else training.best_by not in LOWEST,
         report_to=training.report_to or "none",
         dataloader_num_workers=training.num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),

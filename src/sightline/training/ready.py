@@ -126,7 +126,10 @@ def get_ready(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     quantized = _quantized(architecture, plan, device)
     refuse_unable_engine(
-        config.training, is_quantized=quantized is not None, num_stages=len(plan.stages)
+        config.training,
+        is_quantized=quantized is not None,
+        num_stages=len(plan.stages),
+        answers=bool(config.evaluation.metrics),
     )
     observer.stage("reading the data")
     with one_after_the_first():

@@ -23,6 +23,7 @@ from sightline.records import (
 from sightline.training.arguments import training_arguments
 from sightline.training.checkpoints import Origin, go_on_from, refuse_changed_keys
 from sightline.training.exporting import Export, frozen_weights
+from sightline.training.held_out import HeldOutAnswers, held_out_answers
 from sightline.training.loading import load_model, plan_model
 from sightline.training.loss_proof import LossWatch
 from sightline.training.movement import MovementWatch
@@ -108,11 +109,12 @@ def train(
         with StopSignals(observer.note) as signals:
             with out_of_memory_explained(config):
                 ready = get_ready(config, observer, rehearsal)
+            answers = held_out_answers(ready)
             with one_after_the_first():
                 if is_first() and not resume:
                     RunDirectory.create(output, overwrite=overwrite)
-            run = _Run(ready, RunDirectory.open(output), observer, signals, rehearsal)
-            return run.go(resume=resume)
+            run = RunDirectory.open(output)
+            return _Run(ready, answers, run, observer, signals, rehearsal).go(resume=resume)
 
 
 class _Run:
@@ -121,6 +123,7 @@ class _Run:
     def __init__(
         self,
         ready: ReadyRun,
+        answers: HeldOutAnswers | None,
         run: RunDirectory,
         observer: Observer,
         signals: StopSignals,
@@ -135,6 +138,7 @@ class _Run:
         self._checkpoint = ready.checkpoint
         self._data = ready.data
         self._plan = ready.plan
+        self._answers = answers
 
     def go(self, *, resume: bool) -> TrainingResult:
         # Before adapters are initialised; the Trainer seeds only what comes after.
@@ -270,6 +274,7 @@ class _Run:
             data=self._ready.train,
             eval_data=self._ready.eval,
             collator=self._ready.collator(),
+            answers=self._answers,
             callbacks=[
                 stages,
                 self._proof,

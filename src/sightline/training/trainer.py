@@ -32,6 +32,7 @@ from transformers import trainer as trainer_module
 from sightline.data import Collator
 from sightline.training.checkpointing import drop_input_hooks
 from sightline.training.checkpoints import CheckpointingTrainer, Origin
+from sightline.training.held_out import HeldOutAnswers
 from sightline.training.loss import Batch, model_loss
 from sightline.training.memory_usage import bytes_in_use
 from sightline.training.out_of_memory import Held, InHand
@@ -85,6 +86,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         collator: Makes a batch of samples; it packs them where the plan does.
         watch: Watches the run; None where nobody does.
         origin: What the run was started from, for its checkpoints.
+        answers: Measures answers to held-out questions; None where none are made.
         **trainer: Arguments of `transformers.Trainer`.
     """
 
@@ -98,6 +100,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         eval_data: TrainingData | None = None,
         watch: RunWatch | None = None,
         origin: Origin | None = None,
+        answers: HeldOutAnswers | None = None,
         **trainer: Any,
     ) -> None:
         if watch is not None:
@@ -115,6 +118,7 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
             **trainer,
         )
         self._watch = watch
+        self._answers = answers
         self._data = data.for_ranks(self.args.world_size)
         self._eval_data = eval_data.for_ranks(self.args.world_size) if eval_data else None
         self._collator = collator
@@ -313,7 +317,10 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Mean loss per supervised token over the whole set; the batch size has no effect."""
+        """Mean loss per supervised token over the whole set; the batch size has no effect.
+
+        With it the measures of answers, where the run makes any. All processes have to call it.
+        """
         model = self._planned
         total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         model.eval()
@@ -325,6 +332,9 @@ class SightlineTrainer(ParallelTrainer, CheckpointingTrainer):
                 total += torch.tensor([float(loss), own], device=total.device)
         total = self.accelerator.reduce(total, reduction="sum")
         metrics = {f"{metric_key_prefix}_loss": float(total[0] / total[1])}
+        if self._answers is not None:
+            measured = self._answers.measured(model, self.compute_loss_context_manager)
+            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics

@@ -108,8 +108,30 @@ def test_evaluation_without_data(refused: Refused, loaded: Loaded) -> None:
         "run.yaml:6: training.best_by: best_by is eval_loss, but data.eval names no data. "
         "Name held-out data in data.eval, or remove best_by."
     ]
+    assert refused("evaluation:\n  metrics: [map]\n") == [
+        "run.yaml:6: evaluation.metrics: metrics names map, but data.eval names no data. "
+        "Name held-out data in data.eval, or remove metrics."
+    ]
+    assert refused("training:\n  best_by: eval_anls\n", "data.eval=held.json") == [
+        "run.yaml:6: training.best_by: best_by is eval_anls, and evaluation.metrics does not name "
+        "anls. Write evaluation: {metrics: [anls]}, or remove best_by."
+    ]
+    assert refused("evaluation:\n  metrics: [map, map]\n", "data.eval=held.json") == [
+        "run.yaml:6: evaluation.metrics: map stands twice; name each measure once."
+    ]
+    assert loaded("training:\n  best_by: eval_loss\n", "data.eval=5%").data.eval_share == 0.05
     with_data = loaded("training:\n  eval_every: 10\n", "data.eval=held.json")
     assert with_data.training.eval_every == 10
+
+
+def test_held_out_data_are_named_or_a_share(refused: Refused, loaded: Loaded) -> None:
+    assert refused("", "data.eval=held.json", "data.eval_share=0.1") == [
+        "--set data.eval_share=0.1: data.eval_share: eval_share is 0.1, and eval names held.json. "
+        "Remove one of them."
+    ]
+    data = loaded("", "data.eval=2.5 %").data
+    assert (data.eval, data.eval_share, data.holds_out) == ([], 0.025, True)
+    assert loaded("").data.holds_out is False
 
 
 def test_no_training_data(refused: Refused) -> None:

@@ -379,7 +379,9 @@ def test_a_dump_names_every_section_in_order(tmp_path: Path) -> None:
     lines = dump_config(load_config(_written(tmp_path, HEAD))).splitlines()
     sections = [line.split(":")[0] for line in lines if not line.startswith((" ", "-"))]
     assert sections == list(RunConfig.model_fields)
-    assert sections == ["model", "data", "tuning", "training", "export", "verify", "output"]
+    assert sections == [
+        "model", "data", "tuning", "training", "evaluation", "export", "verify", "output",
+    ]  # fmt: skip
 
 
 def test_a_key_of_a_tower_that_is_one_word_is_set_beside_its_mode(tmp_path: Path) -> None:

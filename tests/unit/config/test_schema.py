@@ -96,6 +96,7 @@ def test_defaults_of_verify() -> None:
 def test_defaults_of_data() -> None:
     assert DataConfig(train=[Source(path="a.json")]).model_dump(exclude={"train"}) == {
         "eval": [],
+        "eval_share": None,
         "max_length": None,
         "fit": ["shrink", "split", "trim", "drop"],
         "vision_share": 0.5,

@@ -17,9 +17,13 @@ from sightline.training.parallel.on_ray import work_on_ray
 from sightline.training.parallel.zero import deepspeed_config
 
 
-def _refuse(parallel: str, *, is_quantized: bool = False, num_stages: int = 1) -> None:
+def _refuse(
+    parallel: str, *, is_quantized: bool = False, num_stages: int = 1, answers: bool = False
+) -> None:
     training = TrainingConfig.model_validate({"parallel": parallel})
-    refuse_unable_engine(training, is_quantized=is_quantized, num_stages=num_stages)
+    refuse_unable_engine(
+        training, is_quantized=is_quantized, num_stages=num_stages, answers=answers
+    )
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is installed")
@@ -41,6 +45,19 @@ def test_quantised_weights_are_not_cut_into_slices() -> None:
     with pytest.raises(PlanError, match=r"training.parallel is fsdp.*\n.*ddp: in 4 or 8 bits"):
         _refuse("fsdp", is_quantized=True)
     _refuse("ddp", is_quantized=True)
+
+
+def test_answers_are_refused_where_no_process_has_a_whole_model(monkeypatch) -> None:
+    monkeypatch.setattr("sightline.training.parallel.engine.find_spec", lambda name: name)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for parallel in ("fsdp", "zero3"):
+        with pytest.raises(PlanError, match=rf"{parallel}, which leaves no process a whole model"):
+            _refuse(parallel, answers=True)
+        _refuse(parallel)
+    for parallel in ("ddp", "zero1", "zero2"):
+        _refuse(parallel, answers=True)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    _refuse("fsdp", answers=True)
 
 
 def test_stages_are_refused_where_a_missing_gradient_is_zero(monkeypatch) -> None:

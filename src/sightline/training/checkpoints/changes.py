@@ -22,6 +22,7 @@ _FREE = (
     "data.processes",
     "data.max_download_mib",
     "data.media_check",
+    "evaluation.batch_size",
 )
 # How a step is computed: the same sum in another order.
 _ROUNDING = (

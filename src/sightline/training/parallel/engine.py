@@ -30,17 +30,21 @@ def uses_deepspeed(training: TrainingConfig) -> bool:
     return training.parallel in ZERO_STAGES and num_processes() > 1
 
 
-def refuse_unable_engine(training: TrainingConfig, *, is_quantized: bool, num_stages: int) -> None:
+def refuse_unable_engine(
+    training: TrainingConfig, *, is_quantized: bool, num_stages: int, answers: bool
+) -> None:
     """Refuse an engine that is not there, or that cannot hold the model.
 
     Args:
         training: The configuration's section.
         is_quantized: Whether weights are held in 4 or 8 bits.
         num_stages: Stages of the plan.
+        answers: Whether held-out questions are answered while it trains.
 
     Raises:
         ConfigError: DeepSpeed is asked for and not installed.
-        PlanError: Quantised weights would have to be cut into slices, or weights join later.
+        PlanError: Quantised weights would have to be cut into slices, weights join later, or no
+            process has a whole model to answer with.
     """
     parallel = training.parallel
     if parallel in ZERO_STAGES and find_spec("deepspeed") is None:
@@ -55,6 +59,13 @@ def refuse_unable_engine(training: TrainingConfig, *, is_quantized: bool, num_st
             "tuning.quantization keeps them in blocks with scales of their own.\n"
             "Set training.parallel to ddp: in 4 or 8 bits the base is small in every process. Or "
             "leave tuning.quantization out."
+        )
+    if answers and parallel in ("fsdp", "zero3") and num_processes() > 1:
+        raise PlanError(
+            f"training.parallel is {parallel}, which leaves no process a whole model, and "
+            "evaluation.metrics asks for answers while it trains.\nSet training.parallel to ddp, "
+            "zero1 or zero2; or leave evaluation.metrics out, and measure the finished run with "
+            "sightline evaluate."
         )
     if parallel in ZERO_STAGES and num_stages > 1:
         raise PlanError(

@@ -39,6 +39,12 @@ def metrics_line(
         return None
     line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4)}
     line |= {key: float(logs[key]) for key in _NUMBERS if key in logs}
+    # Measures of answers to held-out data, by the names of the configuration.
+    line |= {
+        key: float(value)
+        for key, value in logs.items()
+        if key.startswith("eval_") and key not in _NUMBERS
+    }
     line |= {key: int(logs[key]) for key in _COUNTS if key in logs}
     for name in BY_TOWER:
         values = {

@@ -1,0 +1,31 @@
+"""``sightline predict``: a model's answers to every question of some data, in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sightline.cli.answers import AnswerOptions, make_predictions
+from sightline.cli.console import make_console, quiet_libraries, user_errors
+
+
+def predict_command(model: str, options: AnswerOptions, *, output: Path | None, base: bool) -> int:
+    """Write predictions; 0, or 2 where something cannot be read."""
+    with user_errors():
+        quiet_libraries()
+        console = make_console()
+        path = output or default_output(model, base=base)
+        make_predictions(model, path, options, console, base=base)
+        console.print(f"predictions {path}", soft_wrap=True, markup=False)
+    return 0
+
+
+def default_output(model: str, *, base: bool) -> Path:
+    """Where predictions go: into the run, or the working directory.
+
+    Args:
+        model: As on the command line.
+        base: Whether they are those of the base.
+    """
+    name = "before.jsonl" if base else "after.jsonl"
+    is_run = (Path(model) / "run.json").is_file()
+    return Path(model) / "evaluation" / name if is_run else Path("predictions.jsonl")

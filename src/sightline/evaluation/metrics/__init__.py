@@ -1,0 +1,1 @@
+"""What is measured of answers. Numbers alone: no model, no torch."""
