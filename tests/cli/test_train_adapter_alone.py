@@ -111,6 +111,7 @@ def test_only_the_adapter_is_written_and_every_check_is_made_on_it(
         "tokens.media_pixels",
         "positions.plain_transformers",
         "positions.conformance",
+        "merge.rounding",
         "logits.adapter",
         "serving.adapter",
     }

@@ -80,8 +80,8 @@ def check_data(
     twice = duplicates(train.files, lengths)
     faults = _faults(train)
     # A share of the training data is held out with all that is about the same.
-    is_apart = data.eval is None or train.held_out is not None
-    shared = 0 if is_apart else overlap(train.files, data.eval.files)
+    others = data.eval if train.held_out is None else None
+    shared = 0 if others is None else overlap(train.files, others.files)
     record: dict[str, Any] = {
         "schema": 1,
         "model": config.model,

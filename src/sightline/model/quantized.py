@@ -85,8 +85,9 @@ class QuantizedWeights:
                 "bnb_4bit_use_double_quant": True,
             }
         )
-        # A pattern may match at the start of a longer name: escaped, each means one layer.
-        skipped = [re.escape(name) for name in self.kept]
+        # A pattern may match at the start of a longer name: bounded, each means one layer.
+        # To transformers 5.17 "layers.1.up" alone is "layers.1.up_too" as well.
+        skipped = [f"{re.escape(name)}$" for name in self.kept]
         return {
             "quantization_config": BitsAndBytesConfig(llm_int8_skip_modules=skipped, **settings),
             "device_map": {"": device},
