@@ -57,7 +57,13 @@ CHECKS = [
     "serving.adapter",
 ]
 # Where every answer has to be known by heart, the checks on answers begin with these.
-MEMORISED = [*CHECKS[:-3], "answers.trained", "answers.memorised", *CHECKS[-3:]]
+BEFORE_ANSWERS = CHECKS.index("answers.alone")
+MEMORISED = [
+    *CHECKS[:BEFORE_ANSWERS],
+    "answers.trained",
+    "answers.memorised",
+    *CHECKS[BEFORE_ANSWERS:],
+]
 # Where tokens differ, the checks behind them would compare one sequence with another.
 WITHOUT_EQUAL_TOKENS = CHECKS[:3]
 PICTURE, VIDEO = 0, 1
