@@ -79,9 +79,10 @@ def check_data(
     lengths = np.concatenate([numbers.lengths for numbers in per_source])
     twice = duplicates(train.files, lengths)
     faults = _faults(train)
+    shared = 0
     # A share of the training data is held out with all that is about the same.
-    is_apart = data.eval is None or train.held_out is not None
-    shared = 0 if is_apart else overlap(train.files, data.eval.files)
+    if data.eval is not None and train.held_out is None:
+        shared = overlap(train.files, data.eval.files)
     record: dict[str, Any] = {
         "schema": 1,
         "model": config.model,
