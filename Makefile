@@ -52,6 +52,7 @@ bench: $(STAMP) ## Measure everything, in an hour; PEERS="--swift PYTHON" adds o
 	$(BIN)/python benchmarks/startup.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/head_loss.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(PEERS)
+	$(BIN)/python benchmarks/proof.py
 	$(BIN)/python benchmarks/gpu.py
 
 docs: $(STAMP) ## Write docs/configuration.md and the schema again and check what the documents say

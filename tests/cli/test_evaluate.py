@@ -190,6 +190,39 @@ def test_every_process_answers_a_share(folder: Path, run: Path, evaluated: str, 
     assert line["eval_map"] == pytest.approx(found["map"], abs=1e-6)
 
 
+def test_a_run_that_held_out_a_share_is_asked_exactly_that(folder: Path) -> None:
+    settings = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    settings["data"] |= {"eval": "34%", "images": {"max_pixels": 112 * 112}}
+    settings["training"] |= {"max_steps": 1, "batch_size": 1, "eval_every": 1}
+    settings |= {"output": str(folder / "divided")}
+    (folder / "divided.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    trained = _sightline("train", folder / "divided.yaml")
+    assert trained.exit_code == 0, trained.output
+    assert "2 conversations held out" in trained.output
+    outcome = _sightline(
+        "evaluate", folder / "divided", "--max-new-tokens", NEW_TOKENS, "--resamples", 0
+    )
+    assert outcome.exit_code == 0, outcome.output
+    ledger = _lines(folder / "divided/ledger.jsonl")
+    asked = _lines(folder / "divided/evaluation/after.jsonl")
+    assert {row["line"] for row in asked} == {row["line"] for row in ledger if row["held_out"]}
+    assert len(asked) == 2
+
+
+def test_a_measure_of_what_is_not_annotated_is_refused_before_a_run_begins(
+    folder: Path, workbench
+) -> None:
+    config = workbench(
+        data__eval=[{"path": str(workbench._folder / "train.jsonl"),
+                     "media_root": str(workbench._media)}],
+        evaluation__metrics=["map"],
+    )  # fmt: skip
+    outcome = _sightline("train", config)
+    assert outcome.exit_code == 2
+    assert "none of the 1 held-out answers that are asked for has boxes" in outcome.stderr
+    assert not (workbench._folder / "run").exists()
+
+
 @pytest.fixture(autouse=True)
 def _in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

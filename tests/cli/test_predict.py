@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 NUM_PICTURES = 7
 NEW_TOKENS = ("--max-new-tokens", 12)
@@ -136,6 +137,41 @@ def test_samples_that_cannot_be_asked_are_told_and_listed(
     assert row["line"] == 1
     [bad] = _lines(tmp_path / "out.quarantine.jsonl")
     assert bad["line"] == 2
+
+
+def test_an_adapter_is_asked_on_its_base_and_the_base_alone(
+    command, tiny_folder, shapes_folder: Path, tmp_path: Path
+) -> None:
+    """A run that wrote no merged model; pictures, videos and questions about several pictures."""
+    data = str(shapes_folder / "train.jsonl")
+    settings = {
+        "model": str(tiny_folder("qwen3_vl")),
+        "data": {"train": data, "eval": data, "images": {"min_pixels": 4096, "max_pixels": 12544}},
+        "tuning": {"language": "lora", "head": "lora", "lora": {"rank": 8, "alpha": 128}},
+        "training": {"max_steps": 2, "learning_rate": 2e-2, "gradient_accumulation": 4},
+        "export": {"merged": False},
+        "verify": {"enabled": False},
+        "output": str(tmp_path / "run"),
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert command("train", tmp_path / "run.yaml").code == 0
+
+    def answers(name: str, *arguments: object) -> list[dict[str, Any]]:
+        path = tmp_path / f"{name}.jsonl"
+        outcome = command("predict", *arguments, "--output", path, *NEW_TOKENS)
+        assert outcome.code == 0, outcome.err
+        return _lines(path)
+
+    run = answers("run", tmp_path / "run")
+    assert run == answers("adapter", tmp_path / "run/adapter", "--data", data)
+    base = answers("base", tmp_path / "run", "--base")
+    assert [row["answer"] for row in base] != [row["answer"] for row in run]
+    # Seen as the run saw them, at its own limit on pixels.
+    assert [row["media"] for row in base] == [row["media"] for row in run]
+    assert run[0]["media"][0]["seen_width"] < run[0]["media"][0]["width"]
+    assert {medium["kind"] for row in run for medium in row["media"]} == {"image", "video"}
+    plain = answers("plain", tiny_folder("qwen3_vl"), "--data", data)
+    assert plain[0]["media"][0]["seen_width"] > run[0]["media"][0]["seen_width"]
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,10 @@ def check_data(
     lengths = np.concatenate([numbers.lengths for numbers in per_source])
     twice = duplicates(train.files, lengths)
     faults = _faults(train)
+    shared = 0
     # A share of the training data is held out with all that is about the same.
-    others = data.eval if train.held_out is None else None
-    shared = 0 if others is None else overlap(train.files, others.files)
+    if data.eval is not None and train.held_out is None:
+        shared = overlap(train.files, data.eval.files)
     record: dict[str, Any] = {
         "schema": 1,
         "model": config.model,
