@@ -6,6 +6,7 @@ import functools
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,49 @@ def test_a_forward_that_drops_height_and_width(
     states = _states(record)
     assert [states[name] for name in ("loss", "reload", "merge")] == ["ok"] * 3
     assert "1-D positions" in found["advice"]
+
+
+def test_a_forward_that_places_otherwise(
+    bench: Bench, picture: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not flat, only other: a fresh process cannot compute what this one did."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
+
+    forward = Qwen2_5_VLTextModel.forward
+
+    @functools.wraps(forward)
+    def stretched(self: Any, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+        if position_ids is not None:
+            position_ids = position_ids * torch.tensor([1, 1, 3, 2])[:, None, None]
+        return forward(self, *args, position_ids=position_ids, **kwargs)
+
+    monkeypatch.setattr(Qwen2_5_VLTextModel, "forward", stretched)
+    record = bench(picture)
+    assert "logits differ by" in _fails_at(record, "process")["seen"]
+    assert [_states(record)[name] for name in ("loss", "answers", "merge")] == ["ok"] * 3
+
+
+def test_packed_samples_that_see_each_other(
+    bench: Bench, tmp_path: Path, shapes_rows: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention is never told where the samples of a row begin, nor has it a row to see it by."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
+
+    from sightline.training import packing
+
+    forward = Qwen2_5_VLTextModel.forward
+
+    @functools.wraps(forward)
+    def without_text_row(self: Any, *args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
+        return forward(self, *args, position_ids=position_ids[-3:], **kwargs)
+
+    monkeypatch.setattr(Qwen2_5_VLTextModel, "forward", without_text_row)
+    monkeypatch.setattr(packing, "packed_row", lambda segments: nullcontext())
+    two = {"batch_size": 2, "gradient_accumulation": 1, "precision": "fp32"}
+    source = _source(tmp_path / "train.jsonl", shapes_rows[:2])
+    found = _fails_at(bench(source, samples=2, training=two), "packing")
+    assert "packed samples see each other" in found["seen"]
+    assert found["advice"] == "Set training.packing to off."
 
 
 def test_a_batch_with_positions_of_text(

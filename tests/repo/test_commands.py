@@ -55,6 +55,11 @@ RUN_BY = {
     ".venv/bin/sightline inspect model runs/tiny/qwen2_5_vl --plan examples/staged.yaml": (
         "tests/cli/test_examples.py"
     ),
+    ".venv/bin/transformers serve runs/first/merged --port 8000": "tests/cli/test_serving.py",
+    ".venv/bin/sightline rehearse run.yaml --samples 4": "tests/invariants/test_rehearsal.py",
+    '.venv/bin/sightline chat runs/first --message "What is it?" --image photo.jpg': (
+        "tests/cli/test_chat.py"
+    ),
     ".venv/bin/sightline preview run.yaml": "tests/cli/test_preview.py",
     ".venv/bin/sightline preview examples/detect.yaml --out runs/preview.html": (
         "tests/cli/test_preview.py"
