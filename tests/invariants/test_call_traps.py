@@ -1,4 +1,4 @@
-"""D09 to D11, D13, D14, D23 and what is kept on a module: each happens in plain transformers.
+"""D09 to D11, D13, D14, D22, D23 and what is kept on a module: each happens in plain transformers.
 
 A model that follows the engine refuses the call, or is not touched by it. Every test shows the
 trap on the plain model first. Where that part fails, a newer transformers has mended it, and the
@@ -16,7 +16,7 @@ import torch
 
 from sightline.config import Source
 from sightline.data import Collator, EncodedSample, ProcessorPixels, read_source
-from sightline.errors import LayoutError
+from sightline.errors import LayoutError, ModelError
 from sightline.model import follow_engine, load_weights, open_checkpoint
 from sightline.preparation import make_encoder
 
@@ -193,6 +193,19 @@ def test_d14_placeholders_without_pixels(bench: Bench, kind: str, given: str) ->
     for call in (_logits, _steps):
         with pytest.raises(LayoutError, match=said):
             call(bench.model(follows=True), bare)
+
+
+def test_d22_a_model_that_was_cast_after_loading(bench: Bench) -> None:
+    batch = bench.batch(bench.prompts["image"])
+    cast = bench.model(follows=True).to(torch.bfloat16)
+    for call in (_logits, _steps):
+        with pytest.raises(ModelError, match="rotary frequencies are bfloat16"):
+            call(cast, batch)
+    right = load_weights(bench.folder, dtype=torch.bfloat16)
+    plain, ours = _logits(right, batch), _logits(follow_engine(right, bench.rule), batch)
+    assert torch.equal(plain, ours)
+    # Plain: the frequencies of a model that was cast are others, and it answers.
+    assert _logits(bench.model(follows=False).to(torch.bfloat16), batch).isfinite().all(), MENDED
 
 
 def test_d23_generate_in_training_mode_with_checkpointing(bench: Bench) -> None:

@@ -24,6 +24,7 @@ from sightline.model.calls import (
     refuse_checkpointed_generation,
     refuse_leaking_row,
     refuse_missing_pixels,
+    refuse_rounded_frequencies,
 )
 from sightline.model.conversation import media_to_come
 from sightline.positions import PositionRule, place_batch, refuse_flat, refuse_misplaced
@@ -90,6 +91,7 @@ def _place_call(
     inputs = {key: kwargs.get(key) for key in _GRIDS}
     inputs["attention_mask"] = mask if mask is not None and mask.ndim == 2 else None
     if check_given or given is None:
+        refuse_rounded_frequencies(model)
         refuse_boolean_mask(model, mask)
         if ids is not None:
             refuse_missing_pixels(ids, kwargs, rule)
@@ -125,6 +127,7 @@ def _place_generate(
         )
     mask = kwargs.get("attention_mask")
     refuse_checkpointed_generation(model)
+    refuse_rounded_frequencies(model)
     _refuse_wrong_padding(model, ids, mask)
     cache = kwargs.get("past_key_values")
     num_cached = 0 if cache is None else cache.get_seq_length()
