@@ -117,7 +117,7 @@ def test_a_run_that_exported_nothing(learned: Any, command: Any, tmp_path: Path)
     shutil.copytree(learned.run, "begun", ignore=shutil.ignore_patterns("merged", "adapter"))
     outcome = command("chat", "begun", "--message", "What?")
     assert outcome.code == 2
-    assert "this run has exported no model yet" in outcome.err
+    assert "this run has no exported model" in outcome.err
 
 
 def test_only_files_that_are_there_are_taken_out_of_a_line() -> None:

@@ -57,17 +57,19 @@ def chat_command(
             raise ConfigError("--message is empty: write the question.")
         quiet_libraries()
         from sightline.evaluation.chat import Chat
-        from sightline.evaluation.opening import open_model
+        from sightline.evaluation.serving import load_served, served
 
         console = make_console(stderr=True)
         with console.status(f"loading {source}"):
-            opened = open_model(source)
-        chat = Chat(opened, max_new_tokens=max_new_tokens, temperature=temperature)
+            named = served(source)
+            checkpoint = named.checkpoint()
+            loaded = load_served(named, checkpoint, precision="auto", takes_raw=False)
+        chat = Chat(loaded, checkpoint, max_new_tokens=max_new_tokens, temperature=temperature)
         if message is not None:
             _ask(chat, Line(message, images, videos), boxes)
             return 0
         console.print(
-            f"{opened.checkpoint.family.title}, {opened.source}\n{_HELP}",
+            f"{checkpoint.family.title}, {named.title}\n{_HELP}",
             markup=False,
             soft_wrap=True,
         )

@@ -29,8 +29,9 @@ from sightline.data import (
 )
 from sightline.errors import DataError
 from sightline.evaluation.generate import answer_text
-from sightline.evaluation.opening import OpenModel
+from sightline.evaluation.serving import Loaded
 from sightline.geometry import BoxFrame
+from sightline.model import Checkpoint
 
 _HALF_CHARACTER = "\ufffd"
 
@@ -39,7 +40,8 @@ class Chat:
     """A conversation that goes on.
 
     Args:
-        opened: The model.
+        loaded: The model, given what its processor makes.
+        checkpoint: Its configuration and processor.
         max_new_tokens: Bound on an answer, tokens.
         temperature: 0 for greedy answers; over 0 they are drawn.
         system: A system prompt; None for the chat template's own.
@@ -47,16 +49,16 @@ class Chat:
 
     def __init__(
         self,
-        opened: OpenModel,
+        loaded: Loaded,
+        checkpoint: Checkpoint,
         *,
         max_new_tokens: int = 512,
         temperature: float = 0.0,
         system: str | None = None,
     ) -> None:
-        self._opened = opened
+        self._loaded, self._checkpoint = loaded, checkpoint
         self._max_new_tokens = max_new_tokens
         self._temperature = temperature
-        checkpoint = opened.checkpoint
         self._encoder = Encoder(
             processor=checkpoint.processor,
             tokens=checkpoint.family.tokens,
@@ -115,7 +117,7 @@ class Chat:
 
     def _refuse_control(self, text: str) -> None:
         """A question with a turn's end or a placeholder in it would be another conversation."""
-        structural = self._opened.checkpoint.family.tokens.structural()
+        structural = self._checkpoint.family.tokens.structural()
         found = next((token for token in structural if token in text), None)
         if found is not None:
             raise DataError(
@@ -131,7 +133,7 @@ class Chat:
     def _encoded(self, turns: tuple[Message, ...]) -> EncodedSample:
         origin = Origin(file=Path("conversation"), line=len(turns), index=0)
         sample = self._encoder.encode_prompt(Conversation(messages=turns, origin=origin))
-        limit = self._opened.checkpoint.max_length
+        limit = self._checkpoint.max_length
         if sample.num_tokens + self._max_new_tokens > limit:
             raise DataError(
                 f"the conversation has {sample.num_tokens} tokens, and {self._max_new_tokens} of "
@@ -141,16 +143,11 @@ class Chat:
         return sample
 
     def _answer(self, sample: EncodedSample, on_text: Callable[[str], None]) -> str:
-        model, checkpoint = self._opened.model, self._opened.checkpoint
+        model, checkpoint = self._loaded.model, self._checkpoint
         batch = {key: value.to(model.device) for key, value in self._collate([sample]).items()}
         del batch["labels"]
         written = _Written(checkpoint, on_text)
-        with (
-            torch.no_grad(),
-            torch.autocast(
-                model.device.type, torch.bfloat16, enabled=self._opened.dtype == torch.bfloat16
-            ),
-        ):
+        with torch.no_grad(), self._loaded.arithmetic():
             model.generate(**batch, generation_config=self._settings(), streamer=written)
         return written.text
 
@@ -169,7 +166,7 @@ class Chat:
         )
 
     def _closing(self) -> list[int]:
-        checkpoint = self._opened.checkpoint
+        checkpoint = self._checkpoint
         tokens = checkpoint.family.tokens
         return checkpoint.processor.tokenizer.convert_tokens_to_ids(
             [tokens.turn_end, tokens.end_of_text]
@@ -178,7 +175,7 @@ class Chat:
     def _frame_of(self, sample: EncodedSample) -> BoxFrame:
         image = sample.images[-1]
         return BoxFrame(
-            space=self._opened.checkpoint.family.box_space,
+            space=self._checkpoint.family.box_space,
             file_height=image.height,
             file_width=image.width,
             resized_height=image.resized[0],

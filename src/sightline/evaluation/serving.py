@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -139,6 +139,56 @@ def _quantized(record: Any) -> QuantizedWeights | None:
     return QuantizedWeights.from_record(record) if record is not None else None
 
 
+class Loaded(NamedTuple):
+    """A model that places every call by the engine.
+
+    Attributes:
+        model: It, in evaluation mode, on its device.
+        dtype: Dtype of its weights, or of those of its base.
+    """
+
+    model: Any
+    dtype: torch.dtype
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """The context to call it in: an adapter's float32 factors and a bf16 base, joined as in
+        training."""
+        joins = isinstance(self.model, PeftModel) and self.dtype == torch.bfloat16
+        return torch.autocast(self.model.device.type, self.dtype) if joins else nullcontext()
+
+
+def load_served(
+    served: Served, checkpoint: Checkpoint, *, precision: str, takes_raw: bool
+) -> Loaded:
+    """Load what is asked, on the GPU where there is one.
+
+    Args:
+        served: What is asked.
+        checkpoint: Its configuration and processor.
+        precision: auto, bf16 or fp32; see `choose_dtype`.
+        takes_raw: Whether it is given grey levels; otherwise what its processor makes.
+
+    Raises:
+        ModelError: The weights cannot be loaded whole, or the adapter does not fit them.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = choose_dtype(precision, device)
+    if served.quantized is not None:
+        refuse_unquantizable(served.quantized.kind, device)
+    model: Any = load_weights(
+        served.weights, dtype=dtype, quantized=served.quantized, device=device
+    )
+    if takes_raw:
+        assert checkpoint.recipes is not None
+        take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
+    follow_engine(model, checkpoint.position_rule)
+    if served.adapter is not None:
+        model = load_adapter(model, served.adapter, base=served.weights)
+    if served.quantized is None:
+        model = model.to(device)
+    return Loaded(model.eval(), dtype)
+
+
 def load_answerer(
     served: Served, checkpoint: Checkpoint, *, precision: str, max_new_tokens: int
 ) -> Answerer:
@@ -153,31 +203,18 @@ def load_answerer(
     Raises:
         ModelError: The weights cannot be loaded whole, or the adapter does not fit them.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = choose_dtype(precision, device)
-    if served.quantized is not None:
-        refuse_unquantizable(served.quantized.kind, device)
-    model: Any = load_weights(
-        served.weights, dtype=dtype, quantized=served.quantized, device=device
+    loaded = load_served(
+        served, checkpoint, precision=precision, takes_raw=checkpoint.recipes is not None
     )
     pixels: PixelLoader = ProcessorPixels(checkpoint.processor)
     if checkpoint.recipes is not None:
-        take_raw_pixels(model, checkpoint.family, checkpoint.recipes)
         pixels = LeanPixels(checkpoint.preprocessing, checkpoint.recipes)
-    follow_engine(model, checkpoint.position_rule)
-    if served.adapter is not None:
-        model = load_adapter(model, served.adapter, base=served.weights)
-    if served.quantized is None:
-        model = model.to(device)
-    model.eval()
-    # Factors of an adapter are float32 beside a bf16 base, joined as in training.
-    joins = isinstance(model, PeftModel) and dtype == torch.bfloat16
     return make_answerer(
-        model,
+        loaded.model,
         checkpoint,
         pixels,
         max_new_tokens=max_new_tokens,
-        arithmetic=lambda: torch.autocast(device.type, dtype) if joins else nullcontext(),
+        arithmetic=loaded.arithmetic,
     )
 
 
