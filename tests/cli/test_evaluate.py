@@ -169,6 +169,18 @@ def test_what_is_predicted_already_is_not_predicted_again(run: Path, evaluated: 
     assert "answering" not in again.stdout
 
 
+def test_other_data_stand_beside_the_runs_own(folder: Path, run: Path, evaluated: str) -> None:
+    before = (run / "evaluation.json").read_bytes()
+    source = f"{{path: {folder / 'set/train.jsonl'}, num_samples: 2}}"
+    outcome = _sightline(
+        "evaluate", run, "--data", source, "--max-new-tokens", NEW_TOKENS, "--resamples", 0
+    )
+    assert outcome.exit_code == 0, outcome.output
+    assert len(_lines(run / "evaluation/train.after.jsonl")) == 2
+    assert _record(run / "evaluation/train.json")["num_predictions"] == 2
+    assert (run / "evaluation.json").read_bytes() == before
+
+
 def test_every_process_answers_a_share(folder: Path, run: Path, evaluated: str, process) -> None:
     """Two processes, of which one has a question more, measure what one does.
 
