@@ -169,23 +169,44 @@ def test_what_is_predicted_already_is_not_predicted_again(run: Path, evaluated: 
     assert "answering" not in again.stdout
 
 
+def test_other_data_stand_beside_the_runs_own(folder: Path, run: Path, evaluated: str) -> None:
+    before = (run / "evaluation.json").read_bytes()
+    source = f"{{path: {folder / 'set/train.jsonl'}, num_samples: 2}}"
+    outcome = _sightline(
+        "evaluate", run, "--data", source, "--max-new-tokens", NEW_TOKENS, "--resamples", 0
+    )
+    assert outcome.exit_code == 0, outcome.output
+    assert len(_lines(run / "evaluation/train.after.jsonl")) == 2
+    assert _record(run / "evaluation/train.json")["num_predictions"] == 2
+    assert (run / "evaluation.json").read_bytes() == before
+
+
 def test_every_process_answers_a_share(folder: Path, run: Path, evaluated: str, process) -> None:
-    """Two processes, of which one has a question more, measure what one does."""
+    """Two processes, of which one has a question more, measure what one does.
+
+    The question of the second has an annotation that no model knows.
+    """
+    rows = (folder / "set/train.jsonl").read_text(encoding="utf-8").splitlines()[:3]
+    [label] = {one["label"] for one in _lines(run / "evaluation/after.jsonl")[1]["annotated"]}
+    rows[1] = rows[1].replace(label, "comet")
+    (folder / "set/three.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     settings = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
     settings |= {"model": str(run / "merged"), "output": str(folder / "shared")}
+    settings["data"] |= {"eval": str(folder / "set/three.jsonl")}
     settings["training"] |= {"max_steps": 1, "eval_every": 1, "learning_rate": 1e-30}
     settings["training"] |= {"batch_size": NUM_PICTURES // 2, "best_by": None}
-    settings["evaluation"] |= {"samples": 3}
     (folder / "shared.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     outcome = process("train", folder / "shared.yaml", "--processes", 2)
     assert outcome.code == 0, outcome.err
     [line] = [one for one in _lines(folder / "shared/metrics.jsonl") if "eval_loss" in one]
     alone = _sightline(
-        "evaluate", run / "merged", "--data", folder / "set/train.jsonl", "--samples", 3,
-        "--max-new-tokens", 48, "--output", folder / "three.json", "--resamples", 0,
+        "evaluate", run / "merged", "--data", folder / "set/three.jsonl",
+        "--max-new-tokens", NEW_TOKENS, "--output", folder / "three.json", "--resamples", 0,
     )  # fmt: skip
     assert alone.exit_code == 0, alone.output
-    found = {one["name"]: one["value"] for one in _record(folder / "three.json")["metrics"]}
+    record = _record(folder / "three.json")
+    found = {one["name"]: one["value"] for one in record["metrics"]}
+    assert 0 < found["box_iou"] <= 2 / 3
     assert line["eval_box_iou"] == pytest.approx(found["box_iou"], abs=1e-6)
     assert line["eval_map"] == pytest.approx(found["map"], abs=1e-6)
 

@@ -39,6 +39,12 @@ class AnswerOptions:
     precision: str = "auto"
     overwrite: bool = False
 
+    def data_names(self) -> list[str]:
+        """Names of the data, without their folders; none where they are the run's own."""
+        sources = [_source(one) for one in self.data]
+        titles = [one.get("path") or one.get("hub") or "" for one in sources]
+        return ["-".join(Path(str(title)).stem for title in titles)] if titles else []
+
 
 def make_predictions(
     model: str, output: Path, options: AnswerOptions, console: Console, *, base: bool
@@ -171,7 +177,11 @@ def _with_sources(config: RunConfig, sources: list[Any]) -> list[Source]:
 
 def _source(given: str) -> Any:
     """A path, or a source as the configuration has it: ``{path: a.jsonl, text_boxes: pixels}``."""
-    return parse_value(given) if given.lstrip().startswith("{") else {"path": given}
+    if not given.lstrip().startswith("{"):
+        return {"path": given}
+    source = parse_value(given)
+    assert isinstance(source, dict), "YAML in braces is a mapping"
+    return source
 
 
 def _refuse_unknown(options: AnswerOptions) -> None:

@@ -53,7 +53,7 @@ def evaluate_command(
         )
         with counted(console, "drawing", total=resamples, tells=False) as on_draw:
             record = evaluation_record(now, then, settings, lambda: on_draw(1))
-        path = output or _record_of(what, after)
+        path = output or _record_of(what, options, after)
         write_json(
             path,
             {"predictions": str(after), "against": against and str(against), **record},
@@ -71,7 +71,7 @@ def _predicted(
     what: str, options: AnswerOptions, console: Console, *, before: bool
 ) -> tuple[Path, Path | None]:
     """Predictions of a model, and of its base."""
-    after, base = default_output(what, base=False), default_output(what, base=True)
+    after, base = (default_output(what, options, base=of_base) for of_base in (False, True))
     if base == after:
         base = after.with_name("predictions-of-base.jsonl")
     make_predictions(what, after, options, console, base=False)
@@ -81,10 +81,12 @@ def _predicted(
     return after, base
 
 
-def _record_of(what: str, after: Path) -> Path:
-    """Beside the predictions; of a run, in its directory."""
-    is_run = (Path(what) / "run.json").is_file()
-    return Path(what) / "evaluation.json" if is_run else after.with_name("evaluation.json")
+def _record_of(what: str, options: AnswerOptions, after: Path) -> Path:
+    """Beside the predictions, named after the data; of a run's own data, in its directory."""
+    names = options.data_names()
+    if not (Path(what) / "run.json").is_file():
+        return after.with_name("evaluation.json")
+    return after.with_name(f"{names[0]}.json") if names else Path(what) / "evaluation.json"
 
 
 def _refuse_unknown(metrics: list[str]) -> None:

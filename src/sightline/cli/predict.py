@@ -13,19 +13,21 @@ def predict_command(model: str, options: AnswerOptions, *, output: Path | None, 
     with user_errors():
         quiet_libraries()
         console = make_console()
-        path = output or default_output(model, base=base)
+        path = output or default_output(model, options, base=base)
         make_predictions(model, path, options, console, base=base)
         console.print(f"predictions {path}", soft_wrap=True, markup=False)
     return 0
 
 
-def default_output(model: str, *, base: bool) -> Path:
-    """Where predictions go: into the run, or the working directory.
+def default_output(model: str, options: AnswerOptions, *, base: bool) -> Path:
+    """Where predictions go: into the run, named after the data; or the working directory.
 
     Args:
         model: As on the command line.
+        options: See there.
         base: Whether they are those of the base.
     """
+    if not (Path(model) / "run.json").is_file():
+        return Path("predictions.jsonl")
     name = "before.jsonl" if base else "after.jsonl"
-    is_run = (Path(model) / "run.json").is_file()
-    return Path(model) / "evaluation" / name if is_run else Path("predictions.jsonl")
+    return Path(model) / "evaluation" / ".".join([*options.data_names(), name])

@@ -73,7 +73,7 @@ class PredictionFile:
             if not isinstance(row, dict) or not {"sample", "turn"} <= row.keys():
                 raise RunError(
                     f"{self.path}:{number}: this is no prediction of sightline predict.\n"
-                    "Choose another --output, or replace the file with --overwrite."
+                    "Name another with sightline predict --output, or replace it with --overwrite."
                 )
         return rows
 
@@ -82,14 +82,14 @@ class PredictionFile:
             raise RunError(
                 f"{self.path}: a file of that name is there, and {self.settings_path.name} is not "
                 "beside it: what its answers were made with is not known.\n"
-                "Choose another --output, or replace it with --overwrite."
+                "Name another with sightline predict --output, or replace it with --overwrite."
             )
         record = read_json(self.settings_path)
         then = record.get("settings") if isinstance(record, dict) else None
         if not isinstance(then, dict):
             raise RunError(
                 f"{self.settings_path}: the file is broken: it has no settings.\n"
-                "Choose another --output, or replace both with --overwrite."
+                "Name another with sightline predict --output, or replace both with --overwrite."
             )
         told = [
             f"  {key}: {then.get(key)} then, {settings.get(key)} now"
@@ -100,7 +100,7 @@ class PredictionFile:
             raise RunError(
                 f"{self.path}: its predictions were made with other settings:\n"
                 + "\n".join(told)
-                + "\nChoose another --output, or replace it with --overwrite."
+                + "\nName another with sightline predict --output, or replace it with --overwrite."
             )
 
 
