@@ -85,7 +85,7 @@ class Learned(NamedTuple):
     config: Path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def learned(tmp_path_factory: pytest.TempPathFactory, shapes_rows: list[dict[str, Any]]) -> Learned:
     """See `Learned`; made by the command."""
     from sightline.cli.main import app

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -418,3 +420,33 @@ def test_what_cannot_be_rehearsed(command: Any, tmp_path: Path, picture: dict[st
     shutil.rmtree(own)
     assert "missing.jsonl" in refused("--set", "data.train=missing.jsonl")
     assert not own.exists()
+
+
+def test_a_rehearsal_that_is_stopped_begins_anew(
+    started: Any, tmp_path: Path, tiny_folder: Any, picture: dict[str, Any]
+) -> None:
+    """Ctrl-C: one message that says so, and a folder that the next one may replace."""
+    config = tmp_path / "run.yaml"
+    settings = {
+        "model": str(tiny_folder("qwen2_5_vl")),
+        "data": {"train": [picture]},
+        "training": {"gradient_accumulation": 1},
+        "output": str(tmp_path / "run"),
+    }
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    process = started("-m", "sightline", "rehearse", config, "--max-steps", 100000)
+    metrics = tmp_path / "run-rehearsal" / "metrics.jsonl"
+    try:
+        until = time.monotonic() + 90
+        while not metrics.is_file() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        assert metrics.is_file()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, told
+    assert "the rehearsal was stopped. Start it again: it begins anew." in told
+    assert "resume" not in told
+    assert "rehearsal" in read_json(tmp_path / "run-rehearsal" / "run.json")

@@ -72,3 +72,26 @@ def test_a_finished_run_verifies_again(shared: Path, tmp_path: Path, run: Run) -
     verified = run("verify", "runs/qwen_demo", folder=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "The exported model is the model that was trained." in verified.stdout
+
+
+def test_real_data_can_be_rehearsed(shared: Path, tmp_path: Path, run: Run) -> None:
+    """Photographs and a video, several turns: learned, exported and answered word by word."""
+    done = run(
+        "rehearse",
+        HERE / "llamafactory_demo.yaml",
+        "--samples",
+        "3",
+        "--set",
+        "model=tiny:qwen2_5_vl",
+        folder=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "runs" / "llamafactory_demo-rehearsal"
+    record = json.loads((folder / "rehearsal.json").read_text(encoding="utf-8"))
+    assert record["verdict"] == "holds"
+    kinds = {kind for sample in record["samples"] for kind in sample["kinds"]}
+    assert kinds == {"image", "several images", "several turns", "video"}
+    assert not (tmp_path / "runs" / "llamafactory_demo").exists()
+    # The tables; what follows them is not wrapped, so that paths can be copied.
+    tables = done.stdout[: done.stdout.index("verdict 3 samples")]
+    assert max(len(line) for line in tables.splitlines()) <= 80

@@ -23,6 +23,7 @@ from sightline.errors import (
     PlanError,
     RunError,
     SightlineError,
+    StoppedError,
 )
 from sightline.launching import is_launched, without_ranks
 from sightline.records import RunDirectory, read_json, write_json
@@ -108,6 +109,11 @@ def _rehearse(config: RunConfig, console: Console) -> dict[str, Any]:
     observer, joint = TerminalObserver(console), None
     try:
         train(config, observer, overwrite=True, rehearsal=rehearsal)
+    except StoppedError as error:
+        raise StoppedError(
+            f"{config.output}: the rehearsal was stopped. Start it again: it begins anew.",
+            exit_code=error.exit_code,
+        ) from None
     except SightlineError as error:
         name = next((name for kind, name in _JOINTS if isinstance(error, kind)), None)
         # Before anything is written, and what is no joint's fault, such as a full disk.
