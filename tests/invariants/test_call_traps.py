@@ -7,6 +7,7 @@ refusal can go.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,17 +196,33 @@ def test_d14_placeholders_without_pixels(bench: Bench, kind: str, given: str) ->
             call(bench.model(follows=True), bare)
 
 
-def test_d22_a_model_that_was_cast_after_loading(bench: Bench) -> None:
+def test_d22_a_model_that_is_cast_after_loading(bench: Bench) -> None:
+    """As DeepSpeed does where it trains in bf16: every weight, and no frequency."""
+
+    def tables(model: Any) -> list[torch.Tensor]:
+        return [table for name, table in model.named_buffers() if name.endswith("inv_freq")]
+
+    right, plain = tables(bench.model(follows=False)), bench.model(follows=False).bfloat16()
+    assert any(table.dtype == torch.bfloat16 for table in tables(plain)), MENDED
+    ours = bench.model(follows=True)
+    for cast in (ours.bfloat16(), copy.deepcopy(ours).half(), ours.to("cpu", torch.bfloat16)):
+        assert next(cast.parameters()).dtype != torch.float32
+        assert len(tables(cast)) == len(right) > 0
+        assert all(torch.equal(one, two) for one, two in zip(tables(cast), right, strict=True))
+    assert {table.device.type for table in tables(ours.to("meta"))} == {"meta"}
+
+
+def test_d22_a_model_that_was_cast_before_is_refused(bench: Bench) -> None:
     batch = bench.batch(bench.prompts["image"])
-    cast = bench.model(follows=True).to(torch.bfloat16)
+    cast = bench.model(follows=False).bfloat16()
+    assert _logits(cast, batch).isfinite().all(), MENDED
+    follow_engine(cast, bench.rule)
     for call in (_logits, _steps):
         with pytest.raises(ModelError, match="rotary frequencies are bfloat16"):
             call(cast, batch)
-    right = load_weights(bench.folder, dtype=torch.bfloat16)
-    plain, ours = _logits(right, batch), _logits(follow_engine(right, bench.rule), batch)
+    loaded = load_weights(bench.folder, dtype=torch.bfloat16)
+    plain, ours = _logits(loaded, batch), _logits(follow_engine(loaded, bench.rule), batch)
     assert torch.equal(plain, ours)
-    # Plain: the frequencies of a model that was cast are others, and it answers.
-    assert _logits(bench.model(follows=False).to(torch.bfloat16), batch).isfinite().all(), MENDED
 
 
 def test_d23_generate_in_training_mode_with_checkpointing(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from sightline.errors import LayoutError, ModelError
+from sightline.errors import LayoutError
 from sightline.model.segments import unpackable
 from sightline.positions import PositionRule
 
@@ -125,22 +125,3 @@ def refuse_checkpointed_generation(model: PreTrainedModel) -> None:
             "cache off: every new token would be written without the ones before it. Call "
             "model.eval() first."
         )
-
-
-def refuse_rounded_frequencies(model: PreTrainedModel) -> None:
-    """Refuse a model whose rotary frequencies were rounded when it was cast after loading.
-
-    In bf16 a token at position 4096 turns up to 4.7 radians too far, and nothing says so.
-
-    Raises:
-        ModelError: Names the module and the dtype.
-    """
-    for name, module in model.named_modules():
-        table = getattr(module, "inv_freq", None)
-        if isinstance(table, torch.Tensor) and table.dtype != torch.float32:
-            kind = str(table.dtype).removeprefix("torch.")
-            raise ModelError(
-                f"{name}: the rotary frequencies are {kind}: the model was cast after it was "
-                "loaded, which moves its positions by radians in long texts. Load it with "
-                f"dtype=torch.{kind} instead, which leaves them as they are."
-            )

@@ -24,9 +24,9 @@ from sightline.model.calls import (
     refuse_checkpointed_generation,
     refuse_leaking_row,
     refuse_missing_pixels,
-    refuse_rounded_frequencies,
 )
 from sightline.model.conversation import media_to_come
+from sightline.model.frequencies import hold_frequencies, refuse_rounded_frequencies
 from sightline.positions import PositionRule, place_batch, refuse_flat, refuse_misplaced
 
 _GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
@@ -49,6 +49,7 @@ def follow_engine(
         The same model. Its class and its weights are untouched.
     """
     kind: Any = type(model)
+    hold_frequencies(model)
 
     # Methods of the instance, not hooks: PEFT calls `forward` directly and would skip a hook.
     # They call the class's own with the instance they are bound to, so that a deep copy of the
