@@ -305,7 +305,8 @@ def test_boxes_in_the_wrong_space(bench: Bench, tmp_path: Path, declared: str | 
     images = {"images": {"max_pixels": 112 * 112, "min_pixels": 3136}}
     if declared is None:
         found = _fails_at(bench(source, data={"train": [source], **images}), "boxes")
-        assert "[150, 160, 220, 221] is outside its picture" in found["where"]
+        outside = "[150, 160, 220, 221] is outside its picture (112 x 112 as the model sees it)"
+        assert outside in found["where"]
         assert "text_boxes" in found["advice"]
     else:
         # Said to be what they are, they are written as the family writes them.

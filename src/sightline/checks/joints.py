@@ -135,8 +135,8 @@ def _course(losses: Sequence[float]) -> str:
         return f"{told}: the rate is too high. Lower training.learning_rate."
     if lowest > first / 2:
         return (
-            f"{told}, at rates up to 32 times those of the run: too little may move. Let more of "
-            "the model train; sightline inspect model draws the plan."
+            f"{told}: too little may move, or not for long enough. Let more of the model train "
+            "(sightline inspect model draws the plan), or allow more steps with --max-steps."
         )
     return f"{told}: it was on its way. Allow more steps with --max-steps."
 

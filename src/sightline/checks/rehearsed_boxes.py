@@ -12,6 +12,8 @@ from typing import Any
 
 from sightline.checks.box_spaces import told_spaces, warning_of
 from sightline.checks.joints import Joint
+from sightline.data import PlannedImage
+from sightline.families import BoxSpace
 from sightline.model import Checkpoint
 from sightline.preparation import PlannedData
 from sightline.preparation.preview.boxes import MIN_IOU, compare_boxes, iou_of
@@ -69,7 +71,8 @@ def written_boxes(
             checkpoint.preprocessing,
         )
         found += boxes
-        faults += [_fault(str(source.origin), box) for box in boxes if box.verdict in _WRONG]
+        units = [_units(image, checkpoint.family.box_space) for image in sample.images]
+        faults += [_fault(str(source.origin), box, units) for box in boxes if box.verdict in _WRONG]
     return WrittenBoxes(
         num_boxes=len(found),
         smallest_iou=min((box.iou for box in found if box.iou is not None), default=None),
@@ -115,10 +118,17 @@ def boxes_joint(written: WrittenBoxes, predictions: Mapping[str, Any] | None) ->
     )
 
 
-def _fault(where: str, box: ShownBox) -> str:
+def _fault(where: str, box: ShownBox, units: Sequence[str]) -> str:
     numbers = box.written if box.written is not None else box.annotated
     shown = ", ".join(f"{number:g}" for number in numbers or ())
-    return f"{where}: [{shown}] is {_WRONG[box.verdict]}"
+    of = " and ".join(dict.fromkeys(units[image] for image in box.images))
+    return f"{where}: [{shown}] is {_WRONG[box.verdict]} ({of})"
+
+
+def _units(image: PlannedImage, space: BoxSpace) -> str:
+    """What the sides of a picture are in the family's space, in words."""
+    height, width = image.resized
+    return "0 to 1000" if space == "thousandths" else f"{width} x {height} as the model sees it"
 
 
 def _warnings(checkpoint: Checkpoint, data: PlannedData) -> Iterator[str]:
