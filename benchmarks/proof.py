@@ -1,14 +1,18 @@
-"""What it costs to prove that a model learnt: predictions in batches beside one by one.
+"""What proof costs: checks before a run, verification after it, and answers in batches.
 
-``python benchmarks/proof.py [predict]``: parts by name, all without one. A tiny model and pictures
-are made on the spot. Those who take part take turns, and medians count. Before time is taken, the
-answers of both are compared, every token of them.
+``python benchmarks/proof.py [check] [verify] [predict]``: parts by name, all without one. A tiny
+model and pictures are made on the spot. Turns are taken, and medians count. Before the time of
+answers is taken, those of both ways are compared, every token of them. What the checks cost that go
+along with a training is in the table of a step: ``benchmarks/training.py step``, "watching".
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +24,7 @@ os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
 from transformers.utils import logging
 
+from sightline.checks.dataset import check_data
 from sightline.config.load import config_of
 from sightline.data.shapes import write_shapes
 from sightline.evaluation.asking import ask, questions_of
@@ -28,6 +33,7 @@ from sightline.evaluation.prediction import Prediction
 from sightline.evaluation.serving import load_answerer, served
 from sightline.model.tiny import make_tiny_model
 from sightline.preparation import make_encoder, prepare_data
+from sightline.training import SilentObserver, train
 
 FAMILY = "qwen2_5_vl"
 NUM_PICTURES = 48
@@ -35,6 +41,9 @@ NEW_TOKENS = 64
 BATCH_SIZES = (1, 4, 8, 16)
 TURNS = 3
 LEAST_RATIO = 3.0
+NUM_ROWS = 20_000
+MOST_SHARE = 0.25
+MOST_SECONDS = 30.0
 
 
 def predicting(work: Path) -> bool:
@@ -92,7 +101,69 @@ def _predictor(work: Path) -> Callable[[int], list[Prediction]]:
     return make
 
 
-PARTS: dict[str, Callable[[Path], bool]] = {"predict": predicting}
+def checking(work: Path) -> bool:
+    """The static checks of ``sightline check`` beside the pass that reads the data."""
+    model = make_tiny_model(FAMILY, work / "model")
+    data = write_shapes(work / "data", num_images=NUM_PICTURES, height=112, width=112)
+    rows = [json.loads(line) for line in data.train_file.read_text().splitlines()]
+    for number in range(NUM_ROWS):
+        row = json.loads(json.dumps(rows[number % len(rows)]))
+        row["conversations"][0]["value"] += f" Number {number}."
+        rows.append(row)
+    data.train_file.write_text("".join(f"{json.dumps(row)}\n" for row in rows[-NUM_ROWS:]))
+    reading, static = [], []
+    for turn in range(TURNS):
+        values = {
+            "model": str(model),
+            "data": {"train": str(data.train_file), "processes": 1},
+            "output": str(work / f"run-{turn}"),
+        }
+        config = config_of(values, work)
+        checkpoint = served(str(model)).checkpoint()
+        began = time.perf_counter()
+        prepared = prepare_data(config, checkpoint, stop_on_bad=False)
+        read = time.perf_counter()
+        folder = work / f"check-{turn}"
+        counts = prepared.train.write_ledger(folder / "ledger.jsonl", folder / "bad.jsonl")
+        record = check_data(config, checkpoint, prepared, counts)
+        reading.append(read - began)
+        static.append(time.perf_counter() - read)
+        assert record["samples"]
+    share = median(static) / median(reading)
+    print(f"\nchecks before a run: {NUM_ROWS:,} rows with a picture, one process")
+    print(f"reading and indexing {median(reading):.2f} s, ledger and checks {median(static):.2f} s")
+    print(f"checks add {share:.1%}; less than {MOST_SHARE:.0%} is wanted")
+    return share < MOST_SHARE
+
+
+def verifying(work: Path) -> bool:
+    """``sightline verify`` of a tiny run, in a fresh process, imports included."""
+    data = write_shapes(work / "data", num_images=8, height=112, width=112)
+    values = {
+        "model": f"tiny:{FAMILY}",
+        "data": {"train": str(data.train_file)},
+        "training": {"max_steps": 20, "learning_rate": 1e-3, "gradient_accumulation": 1},
+        "verify": {"enabled": False},
+        "output": str(work / "run"),
+    }
+    run = train(config_of(values, work), SilentObserver()).run.path
+    command = [sys.executable, "-m", "sightline", "verify", str(run)]
+    seconds = []
+    for _ in range(TURNS):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    took = median(seconds)
+    print("\nverification of a tiny run: 4 samples, every check, in a process of its own")
+    print(f"{took:.1f} s; under {MOST_SECONDS:g} s is wanted")
+    return took < MOST_SECONDS
+
+
+PARTS: dict[str, Callable[[Path], bool]] = {
+    "check": checking,
+    "verify": verifying,
+    "predict": predicting,
+}
 
 
 def main() -> None:

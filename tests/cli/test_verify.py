@@ -63,6 +63,21 @@ def test_json_is_the_certificate_and_nothing_else(run: Path, command: Any) -> No
     assert printed["data"] == json.loads((run / "run.json").read_text())["data"]["fingerprint"]
 
 
+def test_a_folder_of_runs_is_verified_run_by_run(run: Path, command: Any) -> None:
+    shutil.copytree(run, run.parent / "second")
+    weights = run.parent / "second" / "merged" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    outcome = command("verify", run.parent, "--json")
+    assert outcome.code == 1
+    verdicts = {name: one["verdict"] for name, one in json.loads(outcome.out)["runs"].items()}
+    assert verdicts == {"run": "holds", "second": "fails"}
+    assert command("verify", run.parent / "second", "--json").code == 1
+    (run.parent / "empty").mkdir()
+    assert command("verify", run.parent / "empty").code == 2
+
+
 def test_the_schema_in_the_documents_is_the_one_of_certificates() -> None:
     schema = json.loads((DOCS / "certificate.schema.json").read_text())
     assert schema == certificate_schema()

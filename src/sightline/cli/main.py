@@ -207,7 +207,7 @@ def import_(
 
 @app.command()
 def verify(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    run: Annotated[Path, typer.Argument(help="A run directory, or a folder of runs.")],
     control: Annotated[
         bool, typer.Option("--control", help="Also serve with 1-D positions, to see it fail.")
     ] = False,

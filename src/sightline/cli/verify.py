@@ -17,6 +17,7 @@ from sightline.report.sarif import sarif, verify_results
 from sightline.report.terminal import certificate_table, changes_table
 
 if TYPE_CHECKING:
+    from sightline.checks.against import Earlier
     from sightline.checks.finding import Finding
 
 
@@ -28,37 +29,67 @@ def verify_command(
     sarif_file: Path | None = None,
     against: Path | None = None,
 ) -> int:
-    """Verify a run and write its report; 0 only if every check holds."""
+    """Verify a run, or each of a folder of runs, and write reports; 0 only if all checks hold."""
     console = make_console(stderr=as_json)
     with user_errors():
-        run = RunDirectory.open(directory)
+        runs = _runs_of(directory)
         quiet_libraries()
-        from sightline.checks.against import Earlier, changes
-        from sightline.checks.finding import verdict
-        from sightline.checks.verify import verify_run
+        from sightline.checks.against import Earlier
 
         # Read first: it may be this run's own, which is about to be written anew.
         earlier = Earlier.read(against) if against is not None else None
-        with console.status("loading the exported model afresh") as status:
-
-            def show(finding: Finding) -> None:
-                status.update(f"checked {finding.id}")
-
-            findings = verify_run(directory, show, control=control, earlier=earlier)
-        certificate = read_json(run.certificate)
-        if sarif_file is not None:
+        certificates, results = {}, []
+        for run in runs:
+            if len(runs) > 1:
+                console.print(f"\n{run.path}", soft_wrap=True)
+            certificate = _verify(run, console, control=control, earlier=earlier, shows=not as_json)
+            certificates[run.path.name] = certificate
             folder = run.path / certificate["artefact"]["folder"]
-            results = verify_results(certificate, folder)
+            results += verify_results(certificate, folder)
+        if sarif_file is not None:
             write_json(sarif_file, sarif(results, __version__))
         if as_json:
-            json.dump(certificate, sys.stdout, ensure_ascii=False, indent=2)
+            is_one = runs[0].path == directory
+            told = certificates[runs[0].path.name] if is_one else {"runs": certificates}
+            json.dump(told, sys.stdout, ensure_ascii=False, indent=2)
             print()
-        else:
-            _show(console, certificate, findings)
-        if earlier is not None:
-            console.print(changes_table(changes(earlier.certificate, certificate)))
-        console.print(f"report  {render_run(run.path)}", soft_wrap=True)
-        return 0 if verdict(findings) == "holds" else EXIT_NOT_PROVEN
+        holds = all(one["verdict"] == "holds" for one in certificates.values())
+        return 0 if holds else EXIT_NOT_PROVEN
+
+
+def _runs_of(directory: Path) -> list[RunDirectory]:
+    """The run, or those that a folder holds, as that of the demo does; in their order.
+
+    Raises:
+        RunError: It is neither.
+    """
+    if not (directory / "run.json").is_file() and directory.is_dir():
+        held = sorted(state.parent for state in directory.glob("*/run.json"))
+        if held:
+            return [RunDirectory.open(folder) for folder in held]
+    return [RunDirectory.open(directory)]
+
+
+def _verify(
+    run: RunDirectory, console: Console, *, control: bool, earlier: Earlier | None, shows: bool
+) -> dict[str, Any]:
+    """Verify one run and write its report; its certificate."""
+    from sightline.checks.against import changes
+    from sightline.checks.verify import verify_run
+
+    with console.status("loading the exported model afresh") as status:
+
+        def show(finding: Finding) -> None:
+            status.update(f"checked {finding.id}")
+
+        findings = verify_run(run.path, show, control=control, earlier=earlier)
+    certificate = read_json(run.certificate)
+    if shows:
+        _show(console, certificate, findings)
+    if earlier is not None:
+        console.print(changes_table(changes(earlier.certificate, certificate)))
+    console.print(f"report  {render_run(run.path)}", soft_wrap=True)
+    return certificate
 
 
 def _show(console: Console, certificate: dict[str, Any], findings: list[Finding]) -> None:
