@@ -1,6 +1,6 @@
-"""What proof costs: checks before a run, verification after it, and answers in batches.
+"""What proof costs: verification after a run, and answers in batches.
 
-``python benchmarks/proof.py [check] [verify] [predict]``: parts by name, all without one. A tiny
+``python benchmarks/proof.py [verify] [predict]``: parts by name, all without one. A tiny
 model and pictures are made on the spot. Turns are taken, and medians count. Before the time of
 answers is taken, those of both ways are compared, every token of them. What the checks cost that go
 along with a training is in the table of a step: ``benchmarks/training.py step``, "watching".
@@ -9,7 +9,6 @@ along with a training is in the table of a step: ``benchmarks/training.py step``
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -24,7 +23,6 @@ os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
 from transformers.utils import logging
 
-from sightline.checks.dataset import check_data
 from sightline.config.load import config_of
 from sightline.data.shapes import write_shapes
 from sightline.evaluation.asking import ask, questions_of
@@ -41,8 +39,6 @@ NEW_TOKENS = 64
 BATCH_SIZES = (1, 4, 8, 16)
 TURNS = 3
 LEAST_RATIO = 3.0
-NUM_ROWS = 20_000
-MOST_SHARE = 0.25
 MOST_SECONDS = 30.0
 
 
@@ -101,41 +97,6 @@ def _predictor(work: Path) -> Callable[[int], list[Prediction]]:
     return make
 
 
-def checking(work: Path) -> bool:
-    """The static checks of ``sightline check`` beside the pass that reads the data."""
-    model = make_tiny_model(FAMILY, work / "model")
-    data = write_shapes(work / "data", num_images=NUM_PICTURES, height=112, width=112)
-    rows = [json.loads(line) for line in data.train_file.read_text().splitlines()]
-    for number in range(NUM_ROWS):
-        row = json.loads(json.dumps(rows[number % len(rows)]))
-        row["conversations"][0]["value"] += f" Number {number}."
-        rows.append(row)
-    data.train_file.write_text("".join(f"{json.dumps(row)}\n" for row in rows[-NUM_ROWS:]))
-    reading, static = [], []
-    for turn in range(TURNS):
-        values = {
-            "model": str(model),
-            "data": {"train": str(data.train_file), "processes": 1},
-            "output": str(work / f"run-{turn}"),
-        }
-        config = config_of(values, work)
-        checkpoint = served(str(model)).checkpoint()
-        began = time.perf_counter()
-        prepared = prepare_data(config, checkpoint, stop_on_bad=False)
-        read = time.perf_counter()
-        folder = work / f"check-{turn}"
-        counts = prepared.train.write_ledger(folder / "ledger.jsonl", folder / "bad.jsonl")
-        record = check_data(config, checkpoint, prepared, counts)
-        reading.append(read - began)
-        static.append(time.perf_counter() - read)
-        assert record["samples"]
-    share = median(static) / median(reading)
-    print(f"\nchecks before a run: {NUM_ROWS:,} rows with a picture, one process")
-    print(f"reading and indexing {median(reading):.2f} s, ledger and checks {median(static):.2f} s")
-    print(f"checks add {share:.1%}; less than {MOST_SHARE:.0%} is wanted")
-    return share < MOST_SHARE
-
-
 def verifying(work: Path) -> bool:
     """``sightline verify`` of a tiny run, in a fresh process, imports included."""
     data = write_shapes(work / "data", num_images=8, height=112, width=112)
@@ -160,7 +121,6 @@ def verifying(work: Path) -> bool:
 
 
 PARTS: dict[str, Callable[[Path], bool]] = {
-    "check": checking,
     "verify": verifying,
     "predict": predicting,
 }
