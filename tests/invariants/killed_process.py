@@ -63,7 +63,6 @@ class FileOperations:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     load_weights(sys.argv[1], dtype=torch.float32)
     open_checkpoint(sys.argv[1])
     # What is there now is garbage in no fork: they need not look through it.
@@ -106,6 +105,9 @@ def _train(asked: dict[str, Any]) -> int:
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    # After the fork: a pool of threads that was there before it is made anew, which threads of
+    # autograd could ask for at the same time.
+    torch.set_num_threads(1)
     config = RunConfig.model_validate(asked["config"])
     operations = FileOperations(config.output, asked.get("kill_at"))
     sys.addaudithook(operations)

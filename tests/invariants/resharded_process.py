@@ -56,7 +56,6 @@ class Model(nn.Module):
 
 
 def main(cases: list[str]) -> int:
-    torch.set_num_threads(1)
     for case in cases:
         count, folder, what, out = case.split()
         Path(folder).mkdir(exist_ok=True)
@@ -75,6 +74,9 @@ def _forked(rank: int, world: int, folder: Path, what: str, out: Path) -> int:
         return child
     global WORLD, RANK
     WORLD, RANK = world, rank
+    # A fork's pool of threads is made anew by who first asks; threads of autograd that ask at the
+    # same time would fail ("Invalid thread pool!", pytorch's ATen/ParallelOpenMP.cpp).
+    torch.set_num_threads(1)
     try:
         if world > 1:
             store = f"file://{out}.store"

@@ -1,5 +1,6 @@
 """From a configuration and a checkpoint to the samples of a run, before a weight is loaded."""
 
+from sightline.preparation.packing import is_packed
 from sightline.preparation.prepare import (
     PlannedData,
     PreparedData,
@@ -15,6 +16,7 @@ __all__ = [
     "PreparedData",
     "data_record",
     "index_folder",
+    "is_packed",
     "make_encoder",
     "prepare_data",
     "prepare_sample",

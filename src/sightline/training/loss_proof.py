@@ -7,57 +7,49 @@ and kernels that compute something else all differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sightline.data import Collator, EncodedSample
 from sightline.errors import RunError
-from sightline.records import RunDirectory
 from sightline.training.loss import Batch, model_loss, supervised_tokens
+from sightline.training.starting import (
+    Prepare,
+    StartProof,
+    StartWatch,
+    tolerance_of,
+    unprepared,
+)
 from sightline.training.steps import TrainingData
-
-if TYPE_CHECKING:
-    from sightline.training.trainer import SightlineTrainer
 
 _NUM_SAMPLES = 3
 _FIRST = 2
 # As a share of the loss. float32 sums in another order; bf16 keeps 8 bits of what a layer adds up.
-_TOLERANCE = {torch.float32: 1e-4}
-_HALF_TOLERANCE = 3e-2
+_EXACT = 1e-4
+_ROUNDED = 3e-2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LossProof:
+class LossProof(StartProof):
     """The loss of some samples as the run computes it, and as plain cross-entropy.
 
     Attributes:
-        samples: File and line of the samples.
         num_tokens: Supervised tokens.
         loss: As the run computes it, from two micro-batches where there are two samples.
         alone: Sum of the cross-entropies of all samples alone, over their tokens.
-        tolerance: By how much they may differ, as a share of the loss.
     """
 
-    samples: list[str]
-    num_tokens: int
     loss: float
     alone: float
-    tolerance: float
 
     @property
     def share(self) -> float:
         """How far they are apart, as a share of the loss."""
         return abs(self.loss - self.alone) / max(abs(self.alone), 1e-12)
-
-    @property
-    def holds(self) -> bool:
-        """Whether they are the same. What is not a number is within no tolerance."""
-        return self.share <= self.tolerance
 
 
 def first_samples(data: TrainingData) -> list[EncodedSample]:
@@ -77,7 +69,7 @@ def prove_loss(
     *,
     together: Collator,
     alone: Collator,
-    prepare: Callable[[Any], Any] = lambda batch: batch,
+    prepare: Prepare = unprepared,
 ) -> LossProof:
     """Compute the loss of samples both ways.
 
@@ -104,7 +96,7 @@ def prove_loss(
         num_tokens=num_tokens,
         loss=found,
         alone=wanted / num_tokens,
-        tolerance=_TOLERANCE.get(next(model.parameters()).dtype, _HALF_TOLERANCE),
+        tolerance=tolerance_of(model, exact=_EXACT, rounded=_ROUNDED),
     )
 
 
@@ -118,53 +110,26 @@ def _cross_entropy(model: nn.Module, batch: Mapping[str, Any]) -> float:
     return float(nn.functional.cross_entropy(logits.float(), targets, reduction="sum"))
 
 
-class LossWatch(TrainerCallback):
-    """Proves the loss before the first step of a run, and ends the run where it does not hold.
+class LossWatch(StartWatch[LossProof]):
+    """Proves the loss on a few samples of the first steps."""
 
-    Args:
-        run: The run directory; what was seen is written to ``run.json``.
-        data: What is trained on.
-        together: The run's collator.
-        alone: A collator that pads.
-    """
+    record = "loss"
 
-    def __init__(
-        self, run: RunDirectory, data: TrainingData, *, together: Collator, alone: Collator
-    ) -> None:
-        self._run = run
-        self._data = data
-        self._together = together
-        self._alone = alone
-        self._trainer: SightlineTrainer | None = None
+    def choose(self, data: TrainingData) -> list[EncodedSample]:
+        return first_samples(data)
 
-    def watch(self, trainer: SightlineTrainer) -> None:
-        """The trainer whose run this is; it is made after its callbacks."""
-        self._trainer = trainer
+    def prove(
+        self, model: nn.Module, samples: Sequence[EncodedSample], prepare: Prepare
+    ) -> LossProof:
+        return prove_loss(
+            model, samples, together=self._together, alone=self._alone, prepare=prepare
+        )
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        samples = first_samples(self._data)
-        if not samples:
-            return
-        trainer = self._trainer
-        assert trainer is not None
-        # The same samples on every rank: those that share weights have to call them equally often.
-        with trainer.compute_loss_context_manager():
-            proof = prove_loss(
-                trainer.planned,
-                samples,
-                together=self._together,
-                alone=self._alone,
-                prepare=trainer._prepare_inputs,
-            )
-        if state.is_world_process_zero:
-            self._run.write_state(state="training", loss=asdict(proof))
-        if not proof.holds:
-            raise RunError(
-                f"the loss is not the mean over supervised tokens: of {len(samples)} samples with "
-                f"{proof.num_tokens} tokens it is {proof.loss:.6g}, plain cross-entropy of each "
-                f"alone is {proof.alone:.6g}, apart by {proof.share:.2g} of it, over "
-                f"{proof.tolerance:g}. The first sample is {proof.samples[0]}.\n"
-                "Set training.head_loss to chunked and training.packing to off."
-            )
+    def refusal(self, proof: LossProof) -> RunError:
+        return RunError(
+            f"the loss is not the mean over supervised tokens: of {len(proof.samples)} samples "
+            f"with {proof.num_tokens} tokens it is {proof.loss:.6g}, plain cross-entropy of each "
+            f"alone is {proof.alone:.6g}, apart by {proof.share:.2g} of it, over "
+            f"{proof.tolerance:g}. The first sample is {proof.samples[0]}.\n"
+            "Set training.head_loss to chunked and training.packing to off."
+        )

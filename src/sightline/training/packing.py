@@ -3,53 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sightline.data import Collator, EncodedSample
 from sightline.errors import LeakError
 from sightline.model import Segments, packed_row
-from sightline.records import RunDirectory
 from sightline.training.loss import Batch
+from sightline.training.starting import (
+    Prepare,
+    StartProof,
+    StartWatch,
+    tolerance_of,
+    unprepared,
+)
 from sightline.training.steps import TrainingData
-
-if TYPE_CHECKING:
-    from sightline.training.trainer import SightlineTrainer
 
 _COLUMNS = 4
 _STEPS_LOOKED_AT = 16
 # Share of the spread of the logits. Where samples see each other it is 1 and more; float32 sums in
 # another order, and bf16 keeps 8 bits of what every layer adds up.
-_TOLERANCE = {torch.float32: 1e-3}
-_HALF_TOLERANCE = 0.2
+_EXACT = 1e-3
+_ROUNDED = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PackingProof:
+class PackingProof(StartProof):
     """A packed row beside its samples alone.
 
     Attributes:
-        samples: File and line of the samples of the row.
         num_tokens: Length of the row.
         num_compared: Tokens whose logits were compared.
         largest_share: Largest difference of two logits, as a share of their standard deviation.
-        tolerance: What it may be.
     """
 
-    samples: list[str]
-    num_tokens: int
     num_compared: int
     largest_share: float
-    tolerance: float
 
     @property
-    def holds(self) -> bool:
-        """Whether the samples were as they are alone."""
-        return self.largest_share <= self.tolerance
+    def share(self) -> float:
+        """`largest_share`."""
+        return self.largest_share
 
 
 def first_row(data: TrainingData) -> list[EncodedSample]:
@@ -68,7 +65,7 @@ def prove_packing(
     *,
     packed: Collator,
     alone: Collator,
-    prepare: Any = lambda batch: batch,
+    prepare: Prepare = unprepared,
 ) -> PackingProof:
     """Logits of a packed row, and of each of its samples alone.
 
@@ -97,65 +94,37 @@ def prove_packing(
     model.train(was_training)
     spread = float(wanted.std())
     gap = float((found - wanted).abs().max())
-    dtype = next(model.parameters()).dtype
     return PackingProof(
         samples=[str(sample.conversation.origin) for sample in samples],
         num_tokens=borders[-1],
         num_compared=len(together),
         largest_share=gap / spread if spread > 0 else gap,
-        tolerance=_TOLERANCE.get(dtype, _HALF_TOLERANCE),
+        tolerance=tolerance_of(model, exact=_EXACT, rounded=_ROUNDED),
     )
 
 
-class PackingWatch(TrainerCallback):
-    """Proves packing before the first step of a run, and ends the run where it does not hold.
+class PackingWatch(StartWatch[PackingProof]):
+    """Proves packing on the first row that has two samples."""
 
-    Args:
-        run: The run directory; what was seen is written to ``run.json``.
-        data: What is trained on.
-        packed: Collator that packs.
-        alone: Collator that does not.
-    """
+    record = "packing"
 
-    def __init__(
-        self, run: RunDirectory, data: TrainingData, *, packed: Collator, alone: Collator
-    ) -> None:
-        self._run = run
-        self._data = data
-        self._packed = packed
-        self._alone = alone
-        self._trainer: SightlineTrainer | None = None
+    def choose(self, data: TrainingData) -> list[EncodedSample]:
+        return first_row(data)
 
-    def watch(self, trainer: SightlineTrainer) -> None:
-        """The trainer whose run this is; it is made after its callbacks."""
-        self._trainer = trainer
+    def prove(
+        self, model: nn.Module, samples: Sequence[EncodedSample], prepare: Prepare
+    ) -> PackingProof:
+        return prove_packing(
+            model, samples, packed=self._together, alone=self._alone, prepare=prepare
+        )
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        samples = first_row(self._data)
-        if not samples:
-            return
-        trainer = self._trainer
-        assert trainer is not None
-        # The same row on every rank: those that share weights have to call them equally often.
-        with trainer.compute_loss_context_manager():
-            proof = prove_packing(
-                trainer.planned,
-                samples,
-                packed=self._packed,
-                alone=self._alone,
-                prepare=trainer._prepare_inputs,
-            )
-        if state.is_world_process_zero:
-            self._run.write_state(state="training", packing=asdict(proof))
-        if not proof.holds:
-            raise LeakError(
-                f"packed samples see each other: in a row of {len(samples)} samples logits differ "
-                f"by {proof.largest_share:.2g} of their spread from those of the samples alone, "
-                f"over {proof.tolerance:g}. The first sample is {proof.samples[0]}.\n"
-                "Set training.packing to off."
-            )
+    def refusal(self, proof: PackingProof) -> LeakError:
+        return LeakError(
+            f"packed samples see each other: in a row of {len(proof.samples)} samples logits "
+            f"differ by {proof.largest_share:.2g} of their spread from those of the samples "
+            f"alone, over {proof.tolerance:g}. The first sample is {proof.samples[0]}.\n"
+            "Set training.packing to off."
+        )
 
 
 def _columns(num_tokens: int) -> torch.Tensor:

@@ -13,7 +13,6 @@ from sightline.config import RunConfig
 from sightline.data import Collator, PixelLoader
 from sightline.data.batches import StepPlan, sizes_of
 from sightline.data.blanks import Blanks
-from sightline.errors import PlanError
 from sightline.model import (
     Checkpoint,
     QuantizedWeights,
@@ -23,9 +22,8 @@ from sightline.model import (
     resolve_model,
     skeleton,
     tiny_folder,
-    unpackable,
 )
-from sightline.preparation import PlannedData, PreparedData, prepare_data
+from sightline.preparation import PlannedData, PreparedData, is_packed, prepare_data
 from sightline.preparation.costs import cost_rates
 from sightline.training.loading import load_model
 from sightline.training.observer import Observer
@@ -118,7 +116,7 @@ def get_ready(
     with one_after_the_first():
         source = resolve_model(config.model, tiny_folder(config.model, Path(config.output)))
     checkpoint = open_checkpoint(source, config.data)
-    packed = decide_packing(config.training.packing, checkpoint)
+    packed = is_packed(config.training.packing, checkpoint)
     architecture = skeleton(checkpoint)
     plan = resolve_plan(architecture, checkpoint.family, config.tuning, config.training)
     if rehearsal is not None:
@@ -163,27 +161,6 @@ def get_ready(
         pixels=pixels,
         probe=probe,
     )
-
-
-def decide_packing(wanted: str, checkpoint: Checkpoint) -> bool:
-    """Whether the samples of a run are packed.
-
-    Args:
-        wanted: ``training.packing``: auto, on or off.
-        checkpoint: The opened checkpoint.
-
-    Raises:
-        PlanError: They are to be, and the model cannot keep them apart.
-    """
-    if wanted == "off":
-        return False
-    why = unpackable(checkpoint.config)
-    if why is not None and wanted == "on":
-        raise PlanError(
-            f"training.packing is on, but samples packed for {checkpoint.source} would see each "
-            f"other: {why}.\nSet training.packing to auto or off."
-        )
-    return why is None
 
 
 def _in_steps(

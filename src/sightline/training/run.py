@@ -74,7 +74,7 @@ class TrainingResult:
 
 def train(
     config: RunConfig,
-    observer: Observer,
+    observer: Observer | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -86,7 +86,7 @@ def train(
 
     Args:
         config: The validated configuration.
-        observer: Told what happens.
+        observer: Told what happens; None tells nobody.
         resume: Go on from the newest checkpoint of the run directory.
         overwrite: Replace a finished run of the same directory.
         rehearsal: Learn a few samples by heart instead, and keep how that went.
@@ -97,7 +97,7 @@ def train(
     """
     output = Path(config.output)
     announce_deepspeed(config.training)
-    observer = observer if is_first() else SilentObserver()
+    observer = observer if observer is not None and is_first() else SilentObserver()
     with processes_joined():
         with one_after_the_first():
             if resume:
@@ -295,8 +295,8 @@ class _Run:
         if not self._ready.packed:
             return []
         alone, _ = self._ready.padding_collators()
-        packed, data = self._ready.collator(), self._ready.train
-        return [PackingWatch(self._run, data, packed=packed, alone=alone)]
+        together, data = self._ready.collator(), self._ready.train
+        return [PackingWatch(self._run, data, together=together, alone=alone)]
 
     def _loss(self) -> LossWatch:
         alone, _ = self._ready.padding_collators()

@@ -15,12 +15,12 @@ from sightline.config import RunConfig
 from sightline.data.batches import StepPlan, sizes_of
 from sightline.errors import PlanError
 from sightline.model import Checkpoint, open_checkpoint
-from sightline.preparation import PreparedData, prepare_data
+from sightline.preparation import PreparedData, is_packed, prepare_data
 from sightline.preparation.costs import cost_rates
 from sightline.preparation.estimate import Device, estimate
 from sightline.preparation.estimate.batches import Batches, Load
 from sightline.preparation.estimate.costs import Costs, planned_skeleton
-from sightline.preparation.estimate.estimate import is_packed, make_batches
+from sightline.preparation.estimate.estimate import make_batches
 from sightline.preparation.estimate.settings import Settings
 from sightline.preparation.estimate.timing import step_time
 from sightline.training.loss import model_loss

@@ -12,7 +12,7 @@ from sightline.config import RunConfig
 from sightline.data.batches import sizes_of
 from sightline.data.index import num_cores
 from sightline.errors import PlanError
-from sightline.model import Checkpoint, unpackable
+from sightline.model import Checkpoint
 from sightline.preparation.costs import cost_rates
 from sightline.preparation.estimate.batches import Batches
 from sightline.preparation.estimate.costs import (
@@ -34,6 +34,7 @@ from sightline.preparation.estimate.proposal import (
 from sightline.preparation.estimate.settings import Settings
 from sightline.preparation.estimate.simulate import Loss
 from sightline.preparation.estimate.timing import step_time
+from sightline.preparation.packing import is_packed
 from sightline.preparation.prepare import PreparedData
 from sightline.tuning import TuningPlan
 
@@ -171,27 +172,6 @@ def make_batches(
         num_ranks=num_ranks,
         seed=training.seed,
     )
-
-
-def is_packed(wanted: str, checkpoint: Checkpoint) -> bool:
-    """Whether the samples of a run are packed.
-
-    Args:
-        wanted: ``training.packing``: auto, on or off.
-        checkpoint: The opened checkpoint.
-
-    Raises:
-        PlanError: They are to be, and the model cannot keep them apart.
-    """
-    if wanted == "off":
-        return False
-    why = unpackable(checkpoint.config)
-    if why is not None and wanted == "on":
-        raise PlanError(
-            f"training.packing is on, but samples packed for {checkpoint.source} would see each "
-            f"other: {why}.\nSet training.packing to auto or off."
-        )
-    return why is None
 
 
 def _remedies(proposal: Proposal, batches: Batches, device: Device) -> list[str]:

@@ -25,7 +25,7 @@ from sightline.model import plain_weight
 from sightline.training.parallel import is_shared_out, norms, of_first, whole
 
 SAMPLED_VALUES = 16_384
-TIME_SHARE = 0.02
+TIME_SHARE = 0.01
 """Measuring may take this share of the time of training."""
 
 _ADAPTER = "default"
