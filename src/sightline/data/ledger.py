@@ -19,6 +19,8 @@ from sightline.errors import DataError
 from sightline.records import atomic_file
 
 _MAX_SHOWN_CHARS = 64 * 1024
+# One for all lines: `json.dumps` would make one a line.
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +73,7 @@ def write_ledger(
         RunError: A file cannot be written.
     """
     uses = None if chosen is None else np.bincount(chosen, minlength=plan.num_items)
-    tokens = plan.item_table().column("num_tokens")
+    tokens = plan.item_table().column("num_tokens").to_numpy()
     num_held_out = 0 if held_out is None else int(held_out.sum())
     fates: Counter[str] = Counter()
     policies: Counter[str] = Counter()
@@ -88,15 +90,14 @@ def write_ledger(
             items = slice(first_item, first_item + fate.num_pieces)
             first_item = items.stop
             row = ledger_row(file, entry, fate)
-            row["tokens"] = tokens.slice(items.start, fate.num_pieces).to_pylist()
+            row["tokens"] = tokens[items].tolist()
             if uses is not None:
                 row["uses_per_epoch"] = uses[items].tolist()
             if held_out is not None:
                 row["held_out"] = bool(held_out[items].any())
-            ledger_file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            ledger_file.write(_as_json(row) + "\n")
             if fate.fate == "quarantined":
-                line = json.dumps(_quarantine_row(file, entry, row), ensure_ascii=False)
-                quarantine_file.write(line + "\n")
+                quarantine_file.write(_as_json(_quarantine_row(file, entry, row)) + "\n")
             fates[fate.fate] += 1
             policies.update(fate.policies)
             if fate.code is not None:

@@ -112,6 +112,7 @@ def test_too_few_boxes_and_boxes_far_from_every_edge_say_nothing(
     assert spaces.found == ()
 
 
+@pytest.mark.usefixtures("unestimated")
 def test_check_says_it(command, tmp_path: Path) -> None:
     for number in range(30):
         Image.new("RGB", (1000 + number, 700)).save(tmp_path / f"{number}.png")

@@ -15,6 +15,8 @@ LARGE = ((1300, 1100), (2400, 1500), (1200, 1600), (1030, 2000))
 NUM_ROWS = 48
 _ROTATED_BY_EXIF = 6
 
+pytestmark = pytest.mark.usefixtures("unestimated")
+
 
 def _boxes(width: int, height: int, chosen: random.Random) -> list[list[int]]:
     """Two boxes of a picture; in one of three pictures one reaches the lower right corner."""

@@ -201,7 +201,10 @@ def test_coco_pictures_that_cannot_be_told_apart(tmp_path: Path, kept: Path) -> 
             '{"images": [], "annotations": [3], "categories": []}',
             ": annotations[0]: an object expected.",
         ),
-        ('{"images": [], "annotations": [], "categories": []}', ": the source holds no sample."),
+        (
+            '{"images": [], "annotations": [], "categories": []}',
+            ": the source holds no sample.\nCheck its path, its subset and its split.",
+        ),
         ('{"images": ' + "[" * 100_000, ": nested too deep."),
     ],
 )
