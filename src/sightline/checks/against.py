@@ -41,7 +41,10 @@ class Earlier(NamedTuple):
             )
         certificate = read_json(path)
         if not isinstance(certificate, dict) or "checks" not in certificate:
-            raise VerifyError(f"{path}: this is no certificate of Sightline; it has no checks.")
+            raise VerifyError(
+                f"{path}: this is no certificate of Sightline; it has no checks.\n"
+                "Name a run directory that was verified, or a folder with its certificate.json."
+            )
         answers = folder / "predictions.json"
         return cls(certificate, read_json(answers) if answers.is_file() else None)
 

@@ -30,6 +30,7 @@ _NUM_EXAMPLES = 2
 TITLES = {
     "media.missing": "image or video missing",
     "media.damaged": "image or video damaged",
+    "media.slow": "video that takes too long to decode",
     "media.shape": "image or video of an impossible shape",
     "media.large": "image over max_file_pixels",
     "media.outside": "image or video outside of media_root",

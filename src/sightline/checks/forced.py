@@ -28,7 +28,7 @@ def forced_logits(context: VerifyContext, sample: ProbeSample) -> tuple[torch.Te
         raise VerifyError(
             f"{sample.file}:{sample.line}: the prompt has {width} tokens, but they are not the "
             f"first {width} of the {len(sample.input_ids)} of training. The chat template opens "
-            "the answer differently."
+            "the answer differently.\nPut the template of training back, or train with this one."
         )
     answer = _answer(context, sample, width)
     settings = GenerationConfig(

@@ -54,8 +54,8 @@ _ARTEFACTS = {"merged": "merged model", "adapter": "adapter"}
 
 
 def verify_run(
-    directory: Path,
-    on_finding: OnFinding,
+    directory: str | Path,
+    on_finding: OnFinding = lambda finding: None,
     *,
     control: bool = False,
     earlier: Earlier | None = None,

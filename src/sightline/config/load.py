@@ -18,7 +18,7 @@ from sightline.errors import ConfigError
 _TINY_PREFIX = "tiny:"
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read and validate a configuration.
 
     Data paths, and a model that is a folder, are taken relative to the file; ``output`` relative
@@ -31,6 +31,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: Lists every fault with its line, what was given, and what to do.
     """
+    path = Path(path)
     values, lines = read_yaml(path)
     return _validated(values, lines, path.resolve().parent, overrides)
 

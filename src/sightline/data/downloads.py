@@ -20,7 +20,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from sightline import __version__
-from sightline.records import atomic_file
+from sightline.records import atomic_file, shown_address
 
 EVERY_HOST = "*"
 
@@ -228,7 +228,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         except FetchError as error:
             fp.close()
             raise FetchError(
-                f"it redirects to {newurl[:200]!r}: {error.what}", error.fix, error.code
+                f"it redirects to {shown_address(newurl)[:200]!r}: {error.what}",
+                error.fix,
+                error.code,
             ) from error
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -140,7 +140,11 @@ class PlannedSamples(Sequence[EncodedSample]):
         for batch in batches:
             for entry in entries_of(batch):
                 return entry
-        raise DataError("the index is shorter than its plan.", file=self._files[item.file].folder)
+        raise DataError(
+            "the index is shorter than its plan: it was cut while it was in use.",
+            file=self._files[item.file].folder,
+            fix="Remove this folder and start again: it is made anew.",
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # What is mapped does not travel to another process; it is mapped there again.

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from sightline.errors import ModelError
 from sightline.model.fingerprint import fingerprint
 from sightline.model.load import load_weights
+from sightline.model.pickles import refuse_pickles
 from sightline.model.quantized import named_weights
 from sightline.records import read_json
 
@@ -82,8 +83,9 @@ def saved_tensors(adapter: Path) -> dict[str, torch.Tensor]:
     """What an adapter's file holds.
 
     Raises:
-        ModelError: It is not there, or broken.
+        ModelError: It is not there, a pickle, or broken.
     """
+    refuse_pickles(adapter)
     try:
         return load_peft_weights(str(adapter), device="cpu")
     except Exception as error:
@@ -145,6 +147,7 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, base: str = "the base
             f"{adapter}: {base} is loaded without its head, so the adapter's names do not fit it.\n"
             "Load it with AutoModelForImageTextToText."
         )
+    refuse_pickles(adapter)
     try:
         given = set(load_peft_weights(str(adapter), device="cpu"))
         with warnings.catch_warnings():

@@ -137,7 +137,10 @@ def open_checkpoint(
 def _model_type(source: str) -> str:
     folder = Path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"{source}: the folder has no config.json, so it is not a checkpoint.")
+        raise ModelError(
+            f"{source}: the folder has no config.json, so it is not a checkpoint.\n"
+            "Name the folder that holds config.json, the weights and the tokenizer."
+        )
     if not folder.is_dir() and folder.name in TINY_FAMILIES:
         raise ModelError(
             f"{source}: there is no such folder.\n"
@@ -147,7 +150,10 @@ def _model_type(source: str) -> str:
     if not folder.is_dir() and (
         folder.is_absolute() or source.startswith(".") or len(folder.parts) > 2
     ):
-        raise ModelError(f"{source}: there is no such folder.")
+        raise ModelError(
+            f"{source}: there is no such folder.\n"
+            "Check the spelling. A hub id is OWNER/NAME, without a leading dot or slash."
+        )
     try:
         raw, _ = PretrainedConfig.get_config_dict(source)
     except (OSError, ValueError) as error:
@@ -156,7 +162,10 @@ def _model_type(source: str) -> str:
             "Check the spelling, the network, or name a local folder."
         ) from error
     if "model_type" not in raw:
-        raise ModelError(f"{source}: config.json has no model_type.")
+        raise ModelError(
+            f"{source}: config.json has no model_type.\n"
+            "Use the config.json of a released checkpoint."
+        )
     return raw["model_type"]
 
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from sightline.errors import ModelError
 from sightline.model.checkpoint import Architecture, Checkpoint
+from sightline.model.pickles import refuse_pickles
 from sightline.model.quantized import QuantizedWeights, settle
 from sightline.model.tiny import TINY_FAMILIES, make_tiny_model
 
@@ -83,9 +84,16 @@ def load_weights(
         device: Where a quantised model is put, which is where it is quantised; None is the CPU.
 
     Raises:
-        ModelError: Files missing or broken, or weights missing, unexpected or of another shape.
+        ModelError: Files missing or broken, a pickle, or weights missing, unexpected or of another
+            shape.
     """
-    given = {"dtype": dtype, "output_loading_info": True, "trust_remote_code": False}
+    refuse_pickles(source)
+    given: dict[str, Any] = {
+        "dtype": dtype,
+        "output_loading_info": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }
     if quantized is not None:
         given |= quantized.loading(dtype, device or torch.device("cpu"))
     try:
@@ -94,7 +102,8 @@ def load_weights(
     except Exception as error:
         # Safetensors and torch raise their own types for a broken file; all mean the same here.
         raise ModelError(
-            f"{source}: the weights cannot be loaded: {str(error).strip().splitlines()[0]}"
+            f"{source}: the weights cannot be loaded: {str(error).strip().splitlines()[0]}\n"
+            "Use a complete checkpoint with its *.safetensors; fetch it again if it is damaged."
         ) from error
     refuse_partial(source, info)
     if quantized is not None:

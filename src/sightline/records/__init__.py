@@ -8,8 +8,10 @@ from sightline.records.atomic import (
     write_text,
     writing,
 )
+from sightline.records.environment import environment_record
 from sightline.records.jsonfiles import append_jsonl, read_json, read_jsonl, write_json
 from sightline.records.run import RunDirectory
+from sightline.records.secrets import shown_address, without_secrets
 from sightline.records.versions import collect_versions
 
 __all__ = [
@@ -18,9 +20,12 @@ __all__ = [
     "atomic_directory",
     "atomic_file",
     "collect_versions",
+    "environment_record",
     "full_disk_explained",
     "read_json",
     "read_jsonl",
+    "shown_address",
+    "without_secrets",
     "write_bytes",
     "write_json",
     "write_text",

@@ -98,17 +98,24 @@ class RunDirectory:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> RunDirectory:
+    def open(cls, path: str | Path) -> RunDirectory:
         """Open the directory of an earlier run.
 
         Raises:
             RunError: It is not there, or not a run.
         """
+        path = Path(path)
         run = cls(path)
         if not path.is_dir():
-            raise RunError(f"{path}: there is no such run directory.")
+            raise RunError(
+                f"{path}: there is no such run directory.\n"
+                "Name the folder that `output` of the configuration names."
+            )
         if not run.state_file.is_file():
-            raise RunError(f"{path}: not a run directory; run.json is missing.")
+            raise RunError(
+                f"{path}: not a run directory; run.json is missing.\n"
+                "Name the folder that `output` of the configuration names."
+            )
         return run
 
     def write_state(self, *, state: State, finished: bool = False, **facts: Any) -> None:

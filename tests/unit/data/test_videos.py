@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 from types import ModuleType
@@ -160,6 +161,24 @@ def test_absurd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert str(caught.value) == (
             f"{path} has frames of 64 x 48 pixels, 3,072 each; up to 3,071 are decoded.\n{FIX}"
         )
+
+
+@pytest.mark.parametrize("seconds", [0.1, 40.0])
+def test_a_video_that_is_never_decoded_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """A clock that says how long a frame takes; five seconds are allowed for all."""
+    path = write_video(tmp_path / "a.mp4")
+    times = itertools.count(0.0, seconds)
+    monkeypatch.setattr(files, "MAX_DECODING_SECONDS", 5.0)
+    monkeypatch.setattr(files.time, "monotonic", lambda: next(times))
+    if seconds < 1:
+        assert len(load_frames(path, range(10))) == 10
+        return
+    with pytest.raises(MediaError) as caught:
+        load_frames(path, range(10))
+    assert str(caught.value) == f"{path} was not decoded after 5 seconds.\n{FIX}"
+    assert caught.value.code == "media.slow"
 
 
 def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:

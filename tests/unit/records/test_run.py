@@ -224,10 +224,13 @@ def test_asking_whether_a_folder_is_free_changes_nothing(tmp_path: Path) -> None
 def test_opening_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RunError) as refused:
         RunDirectory.open(tmp_path / "none")
-    assert str(refused.value) == f"{tmp_path / 'none'}: there is no such run directory."
+    advice = "Name the folder that `output` of the configuration names."
+    assert str(refused.value) == f"{tmp_path / 'none'}: there is no such run directory.\n{advice}"
     with pytest.raises(RunError) as refused:
         RunDirectory.open(tmp_path)
-    assert str(refused.value) == f"{tmp_path}: not a run directory; run.json is missing."
+    assert str(refused.value) == (
+        f"{tmp_path}: not a run directory; run.json is missing.\n{advice}"
+    )
 
 
 def test_a_broken_state_is_refused(tmp_path: Path) -> None:

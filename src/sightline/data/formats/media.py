@@ -17,6 +17,7 @@ from sightline.data.conversation import ImagePart, Origin, VideoPart
 from sightline.data.downloads import Downloads, FetchError
 from sightline.data.formats.frame_lists import is_frame_list, read_frame_list
 from sightline.errors import MediaError
+from sightline.records import shown_address
 
 MediaKind = Literal["image", "video"]
 
@@ -187,9 +188,11 @@ class MediaFolder:
             try:
                 return (self.downloads or Downloads(folder=self.root)).fetch(written)
             except FetchError as error:
-                what, fix, code = f"{shortened(written)}: {error.what}", error.fix, error.code
+                shown = shortened(shown_address(written))
+                what, fix, code = f"{shown}: {error.what}", error.fix, error.code
         elif scheme.startswith((*_ADDRESSES, "data:")):
-            what = f"{shortened(written)} is an address, not a file or base64 data."
+            shown = shortened(shown_address(written[: 4 * MAX_SHOWN_CHARS]))
+            what = f"{shown} is an address, not a file or base64 data."
             fix, code = "Save it as a file and name that.", "media.address"
         else:
             return None

@@ -103,7 +103,12 @@ class SpooledRows:
                 file.write(json.dumps(row, default=_bytes_as_text) + "\n")
                 num_rows += 1
         if num_rows == 0:
-            raise DataError("the source holds no sample.", file=self._name, code="source.empty")
+            raise DataError(
+                "the source holds no sample.",
+                file=self._name,
+                fix="Check its path, its subset and its split.",
+                code="source.empty",
+            )
 
     def _placed(self, raw: RawRow) -> RawRow:
         """The row with the place of the source instead of the kept file's."""

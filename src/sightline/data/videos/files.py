@@ -7,8 +7,10 @@ does not apply it; for a file without a rotation the frames are equal to its fra
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -26,6 +28,14 @@ FIX = "Mend or replace the file, or leave the sample out."
 _INVALID_DATA = 1094995529
 # FFmpeg itself would go on to 2 ** 31.
 MAX_FRAME_PIXELS = MAX_FILE_PIXELS
+# Of the decoder alone, since the file was opened: a file may say that it has frames without end.
+MAX_DECODING_SECONDS = 600.0
+
+_Item = TypeVar("_Item")
+
+
+class _EndlessError(Exception):
+    """The decoder has worked for longer than a file may take."""
 
 
 @contextmanager
@@ -33,7 +43,8 @@ def opened_video(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]
     """The container and its first video stream; what goes wrong inside becomes a MediaError.
 
     Raises:
-        MediaError: The file is missing, no video or damaged, or its frames are absurdly large.
+        MediaError: The file is missing, no video or damaged, its frames are absurdly large, or it
+            takes longer than `MAX_DECODING_SECONDS`.
     """
     try:
         # PyAV reads a path itself, faster than through Python's files.
@@ -50,6 +61,9 @@ def opened_video(file: MediaFile) -> Iterator[tuple[InputContainer, VideoStream]
     except (FFmpegError, OSError) as error:
         what, cause = f"is not a video, or is damaged: {error.strerror}.", error
         code = "media.damaged"
+    except _EndlessError as error:
+        what, cause = f"was not decoded after {MAX_DECODING_SECONDS:g} seconds.", error
+        code = "media.slow"
     else:
         return
     raise file.error(what, fix=FIX, code=code) from cause
@@ -62,7 +76,7 @@ def decoded(container: InputContainer) -> Iterator[VideoFrame]:
         FFmpegError: One cannot be decoded.
     """
     with _streams_checked():
-        yield from container.decode(video=0)
+        yield from _in_time(container.decode(video=0))
 
 
 def packets_of(container: InputContainer) -> Iterator[Packet]:
@@ -72,7 +86,7 @@ def packets_of(container: InputContainer) -> Iterator[Packet]:
         FFmpegError: The file cannot be read on.
     """
     with _streams_checked():
-        yield from container.demux(video=0)
+        yield from _in_time(container.demux(video=0))
 
 
 def upright_pixels(frame: VideoFrame, size: tuple[int, int], file: MediaFile) -> np.ndarray:
@@ -102,6 +116,20 @@ def upright_pixels(frame: VideoFrame, size: tuple[int, int], file: MediaFile) ->
 def quarter_turns(frame: VideoFrame) -> int:
     """Quarter turns, counter-clockwise, that bring a frame upright: 0 to 3."""
     return round(frame.rotation / 90) % 4
+
+
+def _in_time(items: Iterator[_Item]) -> Iterator[_Item]:
+    """What is decoded, as long as that takes no longer than it may."""
+    spent = 0.0
+    while True:
+        began = time.monotonic()
+        item = next(items, None)
+        spent += time.monotonic() - began
+        if item is None:
+            return
+        if spent > MAX_DECODING_SECONDS:
+            raise _EndlessError
+        yield item
 
 
 @contextmanager

@@ -67,7 +67,7 @@ TINY_FAMILIES: tuple[str, ...] = tuple(_RECIPES)
 
 def make_tiny_model(
     family: str,
-    directory: Path,
+    directory: str | Path,
     *,
     seed: int = 0,
     tied: bool = False,
@@ -90,7 +90,7 @@ def make_tiny_model(
     """
     recipe = _recipe(family)
     # A link or a relative name like `.` cannot be renamed over; its target can.
-    directory = directory.resolve()
+    directory = Path(directory).resolve()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelError(f"{directory}: the folder is not empty. Choose another.")
     tokenizer = make_tokenizer(recipe.plain_tokens, recipe.template, corpus)
