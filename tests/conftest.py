@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +35,17 @@ FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 def pytest_configure() -> None:
     """Let the tests start processes from one that has loaded the packages; see tests/warm."""
     _module("warm/start").serve(_module("warm/client"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what is loaded: it looked through it at every turn."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let Python take down what is loaded: some of it complains if it is not."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,6 +120,22 @@ def _module(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, driven by playwright; a test opens its own context in it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"no browser is on the PATH: {', '.join(names)}")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as driver:
+        chromium = driver.chromium.launch(
+            executable_path=found, args=["--no-sandbox"], timeout=60_000
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real photographs, videos and reference positions beside the checkout."""
     if not SHARED.is_dir():
@@ -137,6 +166,16 @@ def command() -> Callable[..., Outcome]:
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+@pytest.fixture
+def unestimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No estimate of memory and time in ``check``: most of its time, for tests of the rest."""
+
+    def without(record: dict[str, Any], *_: object) -> None:
+        record["estimate"] = None
+
+    monkeypatch.setattr("sightline.preparation.estimate.add_estimate", without)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ Points = tuple[tuple[float, float], ...]
 
 # Below this a curve is its own trend; above, single steps hide where it goes.
 _TREND_FROM_POINTS = 120
+# A median of a sixtieth of 100,000 steps is not taken at each of them.
+_TREND_POINTS = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +24,13 @@ class LossCurve:
         loss: (step, training loss) of every logged step.
         evaluation: (step, evaluation loss); empty where nothing was held out.
         rate: (step, learning rate); empty where it was not logged.
+        trend: The running median of a long curve; empty for a short one.
     """
 
     loss: Points
     evaluation: Points
     rate: Points
+    trend: Points = ()
 
     @property
     def final_loss(self) -> float | None:
@@ -44,18 +48,6 @@ class LossCurve:
         positive = [value for value in self.losses if value > 0]
         return bool(positive) and max(positive) > 100 * min(positive)
 
-    @property
-    def trend(self) -> Points:
-        """The running median of a long curve; empty for a short one."""
-        if len(self.loss) < _TREND_FROM_POINTS:
-            return ()
-        reach = len(self.loss) // 60
-        values = [value for _, value in self.loss]
-        return tuple(
-            (step, statistics.median(values[max(0, place - reach) : place + reach + 1]))
-            for place, (step, _) in enumerate(self.loss)
-        )
-
 
 def read_curve(metrics: Sequence[Mapping[str, Any]]) -> LossCurve:
     """The curve of a run. A step that a resumed run logged again counts once, the later one."""
@@ -68,10 +60,26 @@ def read_curve(metrics: Sequence[Mapping[str, Any]]) -> LossCurve:
             value = line.get(key)
             if value is not None and math.isfinite(value):
                 series[step] = float(value)
+    points = tuple(sorted(loss.items()))
     return LossCurve(
-        loss=tuple(sorted(loss.items())),
+        loss=points,
         evaluation=tuple(sorted(evaluation.items())),
         rate=tuple(sorted(rate.items())),
+        trend=_trend(points),
+    )
+
+
+def _trend(loss: Points) -> Points:
+    """The running median, at a thousand steps at most."""
+    if len(loss) < _TREND_FROM_POINTS:
+        return ()
+    reach = len(loss) // 60
+    values = [value for _, value in loss]
+    last, num = len(loss) - 1, min(len(loss), _TREND_POINTS)
+    places = [round(number * last / (num - 1)) for number in range(num)]
+    return tuple(
+        (loss[place][0], statistics.median(values[max(0, place - reach) : place + reach + 1]))
+        for place in places
     )
 
 

@@ -6,9 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sightline.records import write_text
+from sightline.report.chart_data import loss_data
 from sightline.report.charts import Chart, build_chart
 from sightline.report.facts import Verdict, verdict_of
 from sightline.report.html import render_template
@@ -27,6 +29,7 @@ class FamilyView:
         verdict: The verdict on the run.
         samples: Its samples, or None where it was not verified.
         chart: Its loss curve, or None where nothing was logged.
+        loss: The points of the curve, for the script of the page.
         link: Relative address of the run's own report, or None where there is none.
     """
 
@@ -36,6 +39,7 @@ class FamilyView:
     verdict: Verdict
     samples: SamplesView | None
     chart: Chart | None
+    loss: dict[str, Any]
     link: str | None
 
     @property
@@ -80,7 +84,9 @@ def demo_html(runs: Sequence[RunRecords], html_path: Path) -> str:
     """The page over several runs as HTML."""
     families = [_view(run, html_path, f"f{place}") for place, run in enumerate(runs)]
     return render_template(
-        "demo.html.j2", {"families": families, "holds": all(view.holds for view in families)}
+        "demo.html.j2",
+        {"families": families, "holds": all(view.holds for view in families)},
+        scripts=("page.js", "charts.js"),
     )
 
 
@@ -95,6 +101,7 @@ def _view(run: RunRecords, html_path: Path, key: str) -> FamilyView:
         verdict=verdict_of(run),
         samples=samples,
         chart=build_chart(run.curve, width=360, height=210, with_rate=False),
+        loss=loss_data(run.curve, title=f"Loss of {run.family_title}", size="medium"),
         link=_link(run.path / "report.html", html_path),
     )
 

@@ -66,16 +66,20 @@ def _metrics(record: Mapping[str, Any]) -> Table:
     for one in record["metrics"]:
         cells = [Text(one["title"]), Text(f"{one['num']:,}")]
         if compares:
-            change = one["change"]
             cells += [
-                Text(_number(one["before"]["value"])),
-                Text(_number(one["value"])),
-                Text(f"{_number(change['value'], sign=True)} {_span(change, sign=True)}".rstrip()),
+                Text(value_text(one["before"]["value"])),
+                Text(value_text(one["value"])),
+                Text(_change(one["change"])),
             ]
         else:
-            cells += [Text(_number(one["value"])), Text(_span(one))]
+            cells += [Text(value_text(one["value"])), Text(span_text(one))]
         table.add_row(*cells)
     return table
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    value = value_text(change["value"], sign=True)
+    return f"{value} {span_text(change, sign=True)}".rstrip()
 
 
 def _sources(record: Mapping[str, Any]) -> Table:
@@ -86,7 +90,7 @@ def _sources(record: Mapping[str, Any]) -> Table:
     table.add_column("answers", justify="right")
     for one in shown:
         table.add_column(one["title"], justify="right")
-    titles = _short_names([source["source"] for source in record["sources"]])
+    titles = short_names([source["source"] for source in record["sources"]])
     for title, source in zip(titles, record["sources"], strict=True):
         values = [source["metrics"].get(one["name"]) for one in shown]
         cells = [_then_now(value) for value in values]
@@ -116,7 +120,12 @@ def _labels(record: Mapping[str, Any]) -> RenderableType:
     return table if more <= 0 else Group(table, Text(f" and {more:,} labels more\n", style="dim"))
 
 
-def _reading(name: str, reading: Mapping[str, Any]) -> Text:
+def reading_lines(reading: Mapping[str, Any]) -> list[str]:
+    """How answers could be read, what was mended and what was lost: one line each.
+
+    Args:
+        reading: ``reading`` of ``evaluation.json``.
+    """
     told = [f"{reading['as_they_are']:,} of {reading['num_answers']:,} read as they are"]
     if reading["mended"]:
         told.append(f"{reading['mended']:,} mended")
@@ -135,6 +144,11 @@ def _reading(name: str, reading: Mapping[str, Any]) -> Text:
         num = sum(reading["unknown_labels"].values())
         first = _shortened(next(iter(reading["unknown_labels"])) or "no label")
         lines.append(f"{num:,} with a label that nothing is annotated with, {first!r} for one")
+    return lines
+
+
+def _reading(name: str, reading: Mapping[str, Any]) -> Text:
+    lines = reading_lines(reading)
     wrapped = [part for line in lines for part in textwrap.wrap(line, _WIDTH - _INDENT)]
     return Text("\n".join([f"{name:<{_INDENT}}{wrapped[0]}", *_indented(wrapped[1:])]))
 
@@ -150,23 +164,25 @@ def _shortened(text: str) -> str:
 def _then_now(value: Mapping[str, Any] | None) -> str:
     if value is None:
         return "-"
-    now = _number(value["value"])
-    return f"{_number(value['before'])} > {now}" if value.get("before") is not None else now
+    now = value_text(value["value"])
+    return f"{value_text(value['before'])} > {now}" if value.get("before") is not None else now
 
 
-def _number(value: float | None, *, sign: bool = False) -> str:
+def value_text(value: float | None, *, sign: bool = False) -> str:
+    """A measure in three decimals; a dash where there is none."""
     if value is None:
         return "-"
     return f"{value:+.3f}" if sign else f"{value:.3f}"
 
 
-def _span(value: Mapping[str, Any], *, sign: bool = False) -> str:
+def span_text(value: Mapping[str, Any], *, sign: bool = False) -> str:
+    """The interval of a measure; empty where it has none."""
     if value["low"] is None:
         return ""
-    return f"{_number(value['low'], sign=sign)} to {_number(value['high'], sign=sign)}"
+    return f"{value_text(value['low'], sign=sign)} to {value_text(value['high'], sign=sign)}"
 
 
-def _short_names(sources: Sequence[str]) -> list[str]:
+def short_names(sources: Sequence[str]) -> list[str]:
     """Names of files, with the folder where two are called alike."""
     names = [Path(source).name for source in sources]
     return [

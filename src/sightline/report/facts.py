@@ -213,3 +213,36 @@ def version_facts(run: RunRecords) -> tuple[Fact, ...]:
     """Versions of what trained."""
     versions: Mapping[str, str] = run.state.get("versions") or {}
     return tuple(Fact(name=name, value=str(value)) for name, value in versions.items())
+
+
+def figure_facts(figures: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """The figures of a check, by name.
+
+    Args:
+        figures: ``figures`` of a check in ``certificate.json``.
+
+    >>> [(fact.name, fact.value) for fact in figure_facts({"num_equal": 4, "per_part": {"a": 0.5}})]
+    [('num equal', '4'), ('per part, a', '0.5')]
+    """
+    facts: list[Fact] = []
+    for key, value in figures.items():
+        name = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            facts += [
+                Fact(name=f"{name}, {part}", value=_figure(one)) for part, one in value.items()
+            ]
+        else:
+            facts.append(Fact(name=name, value=_figure(value)))
+    return tuple(facts)
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return count_text(value)
+    if isinstance(value, float):
+        return number_text(value)
+    if isinstance(value, list):
+        return ", ".join(map(_figure, value)) or "none"
+    return str(value)

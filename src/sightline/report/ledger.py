@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.errors import RunError
 
-# Lines of samples that did not train as they are, kept to be shown.
+# Lines of samples that did not train as they are, kept to be shown: of each fate.
 NUM_SHOWN = 50
 _SUMS = (
     "num_images",
@@ -34,7 +34,7 @@ class LedgerSummary:
         sums: Counts over all samples.
         longest: Most tokens of a sample.
         num_changed: Samples that did not train as they are.
-        shown: The first of these.
+        shown: The first of these, of each fate.
     """
 
     num_samples: int
@@ -71,7 +71,7 @@ def read_ledger(path: Path) -> LedgerSummary | None:
             longest = max(longest, row.get("num_tokens") or 0)
             if row["fate"] != "kept":
                 num_changed += 1
-                if len(shown) < NUM_SHOWN:
+                if fates[row["fate"]] <= NUM_SHOWN:
                     shown.append(row)
     return LedgerSummary(
         num_samples=fates.total(),

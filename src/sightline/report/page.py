@@ -5,20 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from sightline.records import write_text
+from sightline.report.chart_data import loss_data
 from sightline.report.charts import RATE_PANEL_HEIGHT, Chart, build_chart
 from sightline.report.facts import (
     data_facts,
+    figure_facts,
     run_facts,
     setting_facts,
     verdict_of,
     version_facts,
 )
+from sightline.report.held_out import view_held_out, view_measures
 from sightline.report.html import render_template
 from sightline.report.model_drawing import draw_plan
 from sightline.report.parameters import group_towers
+from sightline.report.plan_proof import view_proof
 from sightline.report.run import RunRecords, load_run
 from sightline.report.samples import SamplesView, view_samples
 from sightline.report.tower_charts import watched_charts
+
+SCRIPTS = ("page.js", "charts.js", "gallery.js")
+"""What a browser may run on the page of a run."""
 
 
 def render_run(run_dir: Path) -> Path:
@@ -53,12 +60,18 @@ def run_html(run: RunRecords) -> str:
             "versions": version_facts(run),
             "chart": _loss_chart(run, width=720, height=340),
             "narrow_chart": _loss_chart(run, width=360, height=300),
+            "loss_data": loss_data(run.curve, borders=run.watched.borders),
             "watched": watched_charts(run.watched),
             "towers": group_towers(run.plan) if run.plan else [],
             "model": draw_plan(run.plan) if run.plan else [],
             "certificate": run.certificate,
+            "figures": figure_facts,
+            "proof": view_proof(run.proof),
+            "measures": view_measures(run.evaluation) if run.evaluation else None,
+            "held_out": view_held_out(run.answers, run.answers_before, root=run.path),
             "samples": _samples(run),
         },
+        scripts=SCRIPTS,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -27,7 +27,7 @@ def proof_report(proof: Mapping[str, Any]) -> RenderableType:
     for name in ("tensors", "reached", "waiting", "without"):
         table.add_column(name, justify="right")
     table.add_column("gradient", justify="right")
-    for (tower, kind, how), rows in _grouped(proof["rows"]).items():
+    for (tower, kind, how), rows in grouped_rows(proof["rows"]).items():
         tensors, reached, waiting = (
             sum(row[key] for row in rows) for key in ("num_tensors", "num_reached", "num_waiting")
         )
@@ -42,23 +42,39 @@ def proof_report(proof: Mapping[str, Any]) -> RenderableType:
     return Group(Text(), _sent(proof), Text(), table, Text(), *_verdict(proof))
 
 
-def _grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+def grouped_rows(
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[tuple[str, str, str], list[Mapping[str, Any]]]:
+    """Rows of a proof by tower, kind of the layers, and how they train.
+
+    Args:
+        rows: Rows of ``proof.json``, one a block.
+    """
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["tower"], row["kind"], row["how"]), []).append(row)
     return found
 
 
-def _sent(proof: Mapping[str, Any]) -> Text:
+def batch_text(proof: Mapping[str, Any]) -> str:
+    """What was sent through the model before the first step, in words.
+
+    Args:
+        proof: ``before`` of ``proof.json``.
+    """
     media = [
         plural(proof[key], name)
         for key, name in (("num_images", "image"), ("num_videos", "video"))
         if proof[key]
     ]
     told = ", ".join([*media, plural(proof["num_supervised_tokens"], "token") + " with a loss"])
+    return f"{told}; loss {number_text(proof['loss'])}"
+
+
+def _sent(proof: Mapping[str, Any]) -> Text:
     where = "\n".join(f"        {sample}" for sample in proof["samples"])
     return Text(
-        f"batch   {told}; loss {number_text(proof['loss'])}\n{where}\n"
+        f"batch   {batch_text(proof)}\n{where}\n"
         f"        gradient checkpointing: {proof['checkpointing']}"
     )
 

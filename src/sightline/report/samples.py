@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.report.answers import ComparedTexts, compare_texts
+from sightline.report.overlaps import Boxes, mean_overlap
 from sightline.report.pictures import Picture, Unshown, load_picture, load_strip
 
 MAX_DRAWN_SAMPLES = 24
 _MAX_PICTURES = 4
+# Half the side of the square that marks a point, of the longer side of its picture.
+_POINT_SHARE = 0.012
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +38,8 @@ class AnswerView:
         texts: Both, with what differs.
         boxes: Boxes in the answer.
         alt: What picture and boxes show, in words.
+        right: Whether it counts as right: equal, or, of held-out data, every box found.
+        overlap: Mean IoU of the annotated boxes with the closest of the answer; None without boxes.
     """
 
     title: str
@@ -42,6 +47,8 @@ class AnswerView:
     texts: ComparedTexts
     boxes: tuple[DrawnBox, ...]
     alt: str
+    right: bool
+    overlap: float | None
 
     def strays(self, annotated: tuple[DrawnBox, ...]) -> tuple[DrawnBox, ...]:
         """Boxes of the answer that the annotation does not have."""
@@ -54,6 +61,7 @@ class SampleView:
 
     Attributes:
         key: Unique in its page, for references inside it.
+        place: Place in the order of the file.
         index: Index in the training data.
         origin: File and line.
         question: What was asked.
@@ -65,6 +73,7 @@ class SampleView:
     """
 
     key: str
+    place: int
     index: int
     origin: str
     question: str
@@ -82,6 +91,12 @@ class SampleView:
             and not self.is_strip
             and (isinstance(self.pictures[0], Picture))
         )
+
+    @property
+    def score(self) -> float:
+        """What orders samples, 0 to 1: overlap of the boxes; of answers without, whether right."""
+        first = self.answers[0]
+        return float(first.right) if first.overlap is None else round(first.overlap, 4)
 
 
 class AnswerRow(NamedTuple):
@@ -153,7 +168,7 @@ def view_samples(
     titled = str(control["title"]) if control else ""
     return SamplesView(
         samples=tuple(
-            _view(row, controls.get(row["index"]), titled, root, f"{prefix}{place}")
+            _probed(row, controls.get(row["index"]), titled, root, f"{prefix}{place}", place)
             for place, row in enumerate(chosen)
         ),
         num_samples=len(rows),
@@ -163,29 +178,61 @@ def view_samples(
     )
 
 
-def _view(
-    row: dict[str, Any], control: dict[str, Any] | None, titled: str, root: Path, key: str
+def _probed(
+    row: dict[str, Any],
+    control: dict[str, Any] | None,
+    titled: str,
+    root: Path,
+    key: str,
+    place: int,
 ) -> SampleView:
-    media: list[dict[str, Any]] = row["media"]
+    rows = [one for one in (row, control) if one is not None]
+    return view_sample(
+        rows, ["Exported model", titled], root=root, key=key, place=place, number=row["index"]
+    )
+
+
+def view_sample(
+    rows: Sequence[Mapping[str, Any]],
+    titles: Sequence[str],
+    *,
+    root: Path,
+    key: str,
+    place: int,
+    number: int,
+) -> SampleView:
+    """Draw one sample with its answers.
+
+    Args:
+        rows: One for each way the model was served, the first of which says what the sample is:
+            ``file``, ``line``, ``question``, ``annotation``, ``answer``, ``equal``, ``media``,
+            ``annotated_boxes``, ``predicted_boxes``, and ``right`` where that is not ``equal``.
+        titles: How it was served each time.
+        root: The folder to which relative paths of media refer.
+        key: Unique in the page.
+        place: Place in the order of the file.
+        number: Number of the sample in the data.
+    """
+    row = rows[0]
+    media = row["media"]
     pictures = _pictures(media, root)
     only = pictures[0] if len(media) == 1 and media[0]["kind"] == "image" else None
-    answers = [_answer(row, "Exported model", only)]
-    if control is not None:
-        answers.append(_answer(control, titled, only))
+    line = row["line"]
     return SampleView(
         key=key,
-        index=row["index"],
-        origin=f"{Path(row['file']).name}:{row['line']}",
+        place=place,
+        index=number,
+        origin=Path(row["file"]).name + (f":{line}" if line is not None else ""),
         question=row["question"],
         pictures=tuple(pictures),
         num_hidden_media=max(0, len(media) - _MAX_PICTURES),
         is_strip=any(item["kind"] == "video" for item in media),
         boxes=_drawn(row["annotated_boxes"], only),
-        answers=tuple(answers),
+        answers=tuple(_answer(one, title, only) for one, title in zip(rows, titles, strict=False)),
     )
 
 
-def _pictures(media: list[dict[str, Any]], root: Path) -> list[Picture | Unshown]:
+def _pictures(media: Sequence[Mapping[str, Any]], root: Path) -> list[Picture | Unshown]:
     """The sample's media: every image, or the frames of its videos, four files at most."""
     pictures: list[Picture | Unshown] = []
     for item in media[:_MAX_PICTURES]:
@@ -194,26 +241,28 @@ def _pictures(media: list[dict[str, Any]], root: Path) -> list[Picture | Unshown
     return pictures
 
 
-def _answer(row: dict[str, Any], title: str, picture: Picture | Unshown | None) -> AnswerView:
+def _answer(row: Mapping[str, Any], title: str, picture: Picture | Unshown | None) -> AnswerView:
     return AnswerView(
         title=title,
         equal=row["equal"],
         texts=compare_texts(row["annotation"], row["answer"]),
         boxes=_drawn(row["predicted_boxes"], picture),
         alt=_alt(row),
+        right=row.get("right", row["equal"]),
+        overlap=mean_overlap(row["annotated_boxes"], row["predicted_boxes"]),
     )
 
 
-def _drawn(boxes: list[dict[str, Any]], picture: Picture | Unshown | None) -> tuple[DrawnBox, ...]:
+def _drawn(boxes: Boxes, picture: Picture | Unshown | None) -> tuple[DrawnBox, ...]:
     """Boxes in pixels of the drawn picture; none where there is no single picture to draw on."""
     if not isinstance(picture, Picture):
         return ()
     drawn = []
     for item in boxes:
-        x1, y1, x2, y2 = (float(side) * picture.scale for side in item["box"])
+        x1, y1, x2, y2 = (side * picture.scale for side in _corners(item, picture))
         drawn.append(
             DrawnBox(
-                label=item["label"],
+                label=str(item.get("label") or ""),
                 x=round(min(x1, x2), 1),
                 y=round(min(y1, y2), 1),
                 width=round(abs(x2 - x1), 1),
@@ -223,17 +272,26 @@ def _drawn(boxes: list[dict[str, Any]], picture: Picture | Unshown | None) -> tu
     return tuple(drawn)
 
 
-def _alt(row: dict[str, Any]) -> str:
-    media: list[dict[str, Any]] = row["media"]
+def _corners(item: Mapping[str, Any], picture: Picture) -> list[float]:
+    """Of a box; of a point those of a small square around it, in pixels of the file."""
+    if "box" in item:
+        return [float(side) for side in item["box"]]
+    x, y = item["point"]
+    reach = _POINT_SHARE * max(picture.width, picture.height) / picture.scale
+    return [x - reach, y - reach, x + reach, y + reach]
+
+
+def _alt(row: Mapping[str, Any]) -> str:
+    media: Sequence[Mapping[str, Any]] = row["media"]
     names = ", ".join(Path(item["path"]).name for item in media) or "no picture"
     annotated, predicted = row["annotated_boxes"], row["predicted_boxes"]
     return f"{names}. Annotated: {_boxes_text(annotated)}. Predicted: {_boxes_text(predicted)}."
 
 
-def _boxes_text(boxes: list[dict[str, Any]]) -> str:
+def _boxes_text(boxes: Boxes) -> str:
     """Boxes in words, in pixels of the file."""
     texts = []
     for item in boxes:
-        sides = ", ".join(f"{side:.0f}" for side in item["box"])
-        texts.append(f"{item['label'] or 'box'} at {sides}")
+        sides = ", ".join(f"{side:.0f}" for side in item.get("box", item.get("point")))
+        texts.append(f"{item.get('label') or 'box'} at {sides}")
     return "; ".join(texts) or "no box"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from sightline.report.chart_data import chart_data, chart_series
 from sightline.report.charts import (
     Axis,
     Line,
@@ -19,6 +21,8 @@ from sightline.report.quantities import number_text
 from sightline.report.watched import Border, Watched
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54.0, 112.0, 22.0, 26.0
+# Of a small letter on average, and the most that labels may take of a chart.
+_LETTER_WIDTH, _MOST_RIGHT = 6.8, 180.0
 _WIDE, _NARROW = 480.0, 360.0
 _HEIGHT, _SMALL_HEIGHT = 230.0, 104.0
 # Of a logarithmic axis: what is lower stands at its lower edge.
@@ -27,6 +31,9 @@ _REACH = 1e6
 _RATE_REACH = 100.0
 # Learning rates this far apart would share a linear axis badly.
 _FAR_APART = 10.0
+_SPELLED = {"iou": "IoU", "map": "mAP", "anls": "ANLS", "rouge": "ROUGE", "l": "L"}
+# Of lines that are no towers, before colours come again.
+_NUM_COLOURS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +65,7 @@ class SeriesChart:
     y_ticks: list[Tick]
     borders: list[Tick]
     series: list[Series]
+    lowest: float
     is_logarithmic: bool
     is_small: bool
     summary: str
@@ -65,10 +73,11 @@ class SeriesChart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChartPair:
-    """A chart for a wide page, and the same for a narrow one."""
+    """A chart for a wide page, the same for a narrow one, and its points for the script."""
 
     wide: SeriesChart
     narrow: SeriesChart
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +91,11 @@ class _Subject:
     is_small: bool = False
     is_logarithmic: bool = False
     tells_peak: bool = False
+    numbers_lines: bool = False
+
+    def colour(self, place: int, name: str) -> str:
+        """What the colour of a line goes by."""
+        return f"line-{place % _NUM_COLOURS + 1}" if self.numbers_lines else name
 
 
 def watched_charts(watched: Watched) -> list[ChartPair]:
@@ -91,6 +105,13 @@ def watched_charts(watched: Watched) -> list[ChartPair]:
         watched: The run's curves.
     """
     subjects = [
+        _Subject(
+            title="Answers to held-out data",
+            note="measured while it trained",
+            curves={measure_title(name): points for name, points in watched.measures.items()},
+            borders=watched.borders,
+            numbers_lines=True,
+        ),
         _Subject(
             title="Gradient norm",
             note="before clipping",
@@ -127,11 +148,61 @@ def watched_charts(watched: Watched) -> list[ChartPair]:
             is_small=True,
         ),
     ]
-    return [
-        ChartPair(wide=_chart(subject, _WIDE), narrow=_chart(subject, _NARROW))
-        for subject in subjects
-        if any(subject.curves.values())
+    return [_pair(subject) for subject in subjects if any(subject.curves.values())]
+
+
+def lines_chart(
+    title: str, note: str, curves: Mapping[str, Points], *, is_logarithmic: bool = False
+) -> ChartPair | None:
+    """A chart of lines that are no towers, or None where none has a point.
+
+    Args:
+        title: What it shows.
+        note: What else has to be known.
+        curves: The lines by name.
+        is_logarithmic: Whether equal distances are equal ratios.
+    """
+    subject = _Subject(
+        title=title,
+        note=note,
+        curves=curves,
+        borders=(),
+        is_logarithmic=is_logarithmic,
+        numbers_lines=True,
+    )
+    return _pair(subject) if any(curves.values()) else None
+
+
+def measure_title(name: str) -> str:
+    """The name of a measure in words.
+
+    >>> measure_title("box_iou"), measure_title("map_50")
+    ('box IoU', 'mAP 50')
+    """
+    return " ".join(_SPELLED.get(word, word) for word in name.split("_"))
+
+
+def _pair(subject: _Subject) -> ChartPair:
+    wide = _chart(subject, _WIDE)
+    series = [
+        chart_series(subject.title if name == "single" else name, drawn.key, subject.curves[name])
+        for name, drawn in zip(_drawn(subject), wide.series, strict=True)
     ]
+    data = chart_data(
+        subject.title,
+        series,
+        size="small" if subject.is_small else "medium",
+        is_logarithmic=wide.is_logarithmic,
+        floor=wide.lowest if wide.is_logarithmic else None,
+        counts=subject.is_small,
+        tells_peak=subject.tells_peak,
+        borders=subject.borders,
+    )
+    return ChartPair(wide=wide, narrow=_chart(subject, _NARROW), data=data)
+
+
+def _drawn(subject: _Subject) -> dict[str, Points]:
+    return {name: points for name, points in subject.curves.items() if points}
 
 
 def _is_far_apart(curves: Mapping[str, Points]) -> bool:
@@ -141,9 +212,9 @@ def _is_far_apart(curves: Mapping[str, Points]) -> bool:
 
 def _chart(subject: _Subject, width: float) -> SeriesChart:
     height = _SMALL_HEIGHT if subject.is_small else _HEIGHT
-    curves = {key: points for key, points in subject.curves.items() if points}
+    curves = _drawn(subject)
     steps = [step for points in curves.values() for step, _ in points]
-    x = step_axis(steps, start=_LEFT, end=width - _RIGHT)
+    x = step_axis(steps, start=_LEFT, end=width - _right(subject, curves))
     y = _value_axis(curves, subject, start=height - _BOTTOM, end=_TOP)
     lines = [
         to_line(points, x, y, _label(subject, key, points), limit=300)
@@ -162,11 +233,21 @@ def _chart(subject: _Subject, width: float) -> SeriesChart:
         x_ticks=x.ticks(4 if width > 400 else 3),
         y_ticks=y.ticks(2 if subject.is_small else 4),
         borders=border_ticks(subject.borders, x),
-        series=[Series(key=key, line=line) for key, line in zip(curves, placed, strict=True)],
+        series=[
+            Series(key=subject.colour(place, name), line=line)
+            for place, (name, line) in enumerate(zip(curves, placed, strict=True))
+        ],
+        lowest=y.low,
         is_logarithmic=y.is_logarithmic,
         is_small=subject.is_small,
         summary=_summary(subject, curves),
     )
+
+
+def _right(subject: _Subject, curves: Mapping[str, Points]) -> float:
+    """Room for the labels at the ends of the lines."""
+    longest = max(len(_label(subject, key, points)) for key, points in curves.items())
+    return min(max(_RIGHT, longest * _LETTER_WIDTH + 14), _MOST_RIGHT)
 
 
 def _value_axis(

@@ -12,6 +12,9 @@ from sightline.report.curves import Points
 TOWERS = ("vision", "projector", "language", "embeddings", "head")
 """The towers in the order of the data's flow, which is that of every legend."""
 
+# What is logged beside them, of an evaluation itself.
+_NO_MEASURES = ("loss", "runtime", "samples_per_second", "steps_per_second")
+
 TowerPoints = Mapping[str, Points]
 
 
@@ -40,6 +43,7 @@ class Watched:
         rates: Highest learning rate of each tower.
         tokens: Tokens a second.
         memory: Memory, MiB.
+        measures: Measures of answers to held-out data, by their names in the configuration.
         borders: Where each stage begins; empty where there is only one.
     """
 
@@ -48,6 +52,7 @@ class Watched:
     rates: TowerPoints
     tokens: Points
     memory: Points
+    measures: TowerPoints
     borders: tuple[Border, ...]
 
 
@@ -67,6 +72,7 @@ def read_watched(
         rates=_by_tower(lines, "learning_rate_by_tower"),
         tokens=_points((line["step"], line.get("tokens_per_second")) for line in lines),
         memory=_points((line["step"], line.get("memory_mib")) for line in lines),
+        measures=_measures(metrics),
         borders=_borders(lines, (plan or {}).get("stages") or []),
     )
 
@@ -77,6 +83,17 @@ def _by_tower(lines: Sequence[Mapping[str, Any]], key: str) -> TowerPoints:
     return {
         name: _points((line["step"], line.get(key, {}).get(name)) for line in lines)
         for name in ordered
+    }
+
+
+def _measures(metrics: Sequence[Mapping[str, Any]]) -> TowerPoints:
+    """Everything that an evaluation logged as ``eval_NAME``, but the loss, in its order."""
+    keys = dict.fromkeys(key for line in metrics for key in line if key.startswith("eval_"))
+    names = [key.removeprefix("eval_") for key in keys]
+    return {
+        name: _points((line["step"], line.get(f"eval_{name}")) for line in metrics)
+        for name in names
+        if name not in _NO_MEASURES
     }
 
 

@@ -28,8 +28,23 @@ def maker() -> ModuleType:
     return _load("make_run")
 
 
+@pytest.fixture(scope="session")
+def whole_maker() -> ModuleType:
+    """The generator of run directories that hold everything a page can show."""
+    return _load("make_whole_run")
+
+
+@pytest.fixture(scope="session")
+def in_browser() -> ModuleType:
+    """Looks at a page in a browser."""
+    return _load("in_browser")
+
+
 class Page(HTMLParser):
-    """What a page says: its words, its tags, and whether every tag is closed in order."""
+    """What a page says: its words, its tags, and whether every tag is closed in order.
+
+    Its scripts are apart: those that run, and the blocks of data that they read.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -37,8 +52,11 @@ class Page(HTMLParser):
         self.addresses: list[str] = []
         self.ids: list[str] = []
         self.faults: list[str] = []
+        self.scripts: list[str] = []
+        self.blocks: list[str] = []
         self._open: list[str] = []
         self._words: list[str] = []
+        self._into = self.scripts
         self.feed(html)
         self.close()
         self.faults += [f"<{tag}> is never closed" for tag in self._open]
@@ -52,6 +70,11 @@ class Page(HTMLParser):
         self.tags.append(tag)
         self.addresses += [value or "" for key, value in attrs if key in ("src", "href")]
         self.ids += [value or "" for key, value in attrs if key == "id"]
+        if tag == "script":
+            self._into = (
+                self.blocks if dict(attrs).get("type") == "application/json" else self.scripts
+            )
+            self._into.append("")
         if tag not in _VOID:
             self._open.append(tag)
 
@@ -67,7 +90,9 @@ class Page(HTMLParser):
             self._open.pop()
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
+        if "script" in self._open:
+            self._into[-1] += data
+        elif "style" not in self._open:
             self._words.append(data)
 
 

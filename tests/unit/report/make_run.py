@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 SIDE = 224
-_BOXES = (
+BOXES = (
     [("red circle", (24, 30, 96, 102)), ("blue square", (130, 120, 196, 186))],
     [("green triangle", (57, 3, 105, 51))],
     [("yellow square", (12, 140, 80, 208)), ("red triangle", (120, 24, 204, 108))],
@@ -26,13 +26,13 @@ def make_run(
 ) -> Path:
     """A verified run on four pictures."""
     directory.mkdir(parents=True)
-    _write(directory / "run.json", _state(family))
+    write(directory / "run.json", _state(family))
     (directory / "config.yaml").write_text(_CONFIG, encoding="utf-8")
-    _write_lines(directory / "ledger.jsonl", _ledger())
-    _write(directory / "plan.json", plan_record())
-    _write_lines(directory / "metrics.jsonl", metrics_lines())
-    _write(directory / "certificate.json", certificate_record(family, fails=fails))
-    _write(directory / "predictions.json", predictions_record(directory, control=control))
+    write_lines(directory / "ledger.jsonl", ledger_rows())
+    write(directory / "plan.json", plan_record())
+    write_lines(directory / "metrics.jsonl", metrics_lines())
+    write(directory / "certificate.json", certificate_record(family, fails=fails))
+    write(directory / "predictions.json", predictions_record(directory, control=control))
     return directory
 
 
@@ -286,12 +286,12 @@ def certificate_record(family: str = "qwen2_5_vl", *, fails: bool = False) -> di
 
 def predictions_record(directory: Path, *, control: bool = True) -> dict[str, Any]:
     """Four pictures, drawn and answered; the control answers two of them wrongly."""
-    for index, boxes in enumerate(_BOXES):
+    for index, boxes in enumerate(BOXES):
         draw_picture(directory.parent / "pictures" / f"{index:04}.png", boxes)
-    samples = [sample_record(index, boxes, boxes) for index, boxes in enumerate(_BOXES)]
+    samples = [sample_record(index, boxes, boxes) for index, boxes in enumerate(BOXES)]
     moved = [
-        sample_record(0, _BOXES[0], [("red circle", (24, 30, 96, 102))]),
-        sample_record(1, _BOXES[1], [("green triangle", (5, 3, 51, 41))]),
+        sample_record(0, BOXES[0], [("red circle", (24, 30, 96, 102))]),
+        sample_record(1, BOXES[1], [("green triangle", (5, 3, 51, 41))]),
         *samples[2:],
     ]
     served = {
@@ -305,7 +305,7 @@ def predictions_record(directory: Path, *, control: bool = True) -> dict[str, An
 
 def sample_record(index: int, annotated: Boxes, predicted: Boxes) -> dict[str, Any]:
     """A sample of one picture."""
-    annotation, answer = _answer(annotated), _answer(predicted)
+    annotation, answer = answer_text(annotated), answer_text(predicted)
     return {
         "index": index,
         "file": "shapes/train.jsonl",
@@ -340,10 +340,10 @@ def draw_picture(path: Path, boxes: Boxes, *, side: int = SIDE) -> Path:
 
 def rewrite(path: Path, **values: Any) -> None:
     """Change keys of a JSON file."""
-    _write(path, json.loads(path.read_text(encoding="utf-8")) | values)
+    write(path, json.loads(path.read_text(encoding="utf-8")) | values)
 
 
-def _answer(boxes: Boxes) -> str:
+def answer_text(boxes: Boxes) -> str:
     return json.dumps([{"bbox_2d": list(box), "label": name} for name, box in boxes])
 
 
@@ -371,7 +371,7 @@ def _state(family: str) -> dict[str, Any]:
     }
 
 
-def _ledger() -> list[dict[str, Any]]:
+def ledger_rows() -> list[dict[str, Any]]:
     return [
         {
             "sample": index,
@@ -392,11 +392,11 @@ def _ledger() -> list[dict[str, Any]]:
     ]
 
 
-def _write(path: Path, value: Any) -> None:
+def write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sightline.report.model_drawing import ModelDrawing, draw_plan
-from sightline.report.page import render_run
+from sightline.report.page import SCRIPTS, render_run
 
 ATTACK = '<script>alert("x")</script>'
 
@@ -168,7 +168,8 @@ def test_names_of_stages_and_modules_are_escaped(
     (run / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     html = render_run(run).read_text(encoding="utf-8")
     page = read_page(html)
-    assert "<script" not in html
+    assert html.count("<script>") == len(page.scripts) == len(SCRIPTS)
+    assert "alert" not in "".join(page.scripts)
     assert "<script> LoRA r16" in page.text  # a label over cells
     assert page.faults == []
     assert f"2 {ATTACK}" in page.text

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sightline.errors import RunError
-from sightline.report.page import render_run
+from sightline.report.html import script_hash
+from sightline.report.page import SCRIPTS, render_run
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -27,7 +30,27 @@ def test_page_needs_nothing_from_outside(tmp_path: Path, maker: Any, read_page: 
     assert "url(" not in html
     assert page.addresses
     assert all(address.startswith(("#", "data:image/")) for address in page.addresses)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+
+
+def test_a_browser_may_run_the_scripts_of_the_page_and_no_others(
+    tmp_path: Path, maker: Any, read_page: Any
+) -> None:
+    html = render_run(maker.make_run(tmp_path / "run")).read_text(encoding="utf-8")
+    page = read_page(html)
+    allowed = re.findall(r"'(sha256-[^']+)'", html)
+    assert allowed == [script_hash(script) for script in page.scripts]
+    assert len(allowed) == len(SCRIPTS)
+    assert "script-src" in html
+    assert "'unsafe-inline'" not in html.split("script-src")[1].split('"')[0]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_nothing_in_a_script_ends_it(name: str) -> None:
+    templates = files("sightline.report") / "templates"
+    source = (templates / name).read_text(encoding="utf-8").lower()
+    assert "</script" not in source
+    assert "<!--" not in source
 
 
 def test_page_is_well_formed(tmp_path: Path, maker: Any, read_page: Any) -> None:
@@ -118,8 +141,8 @@ def test_everything_from_data_is_escaped(tmp_path: Path, maker: Any, read_page: 
     html = render_run(run).read_text(encoding="utf-8")
     page = read_page(html)
     assert page.faults == []
-    assert "script" not in page.tags
-    assert "<script" not in html
+    assert len(page.scripts) == html.count("<script>") == len(SCRIPTS)
+    assert "alert" not in "".join(page.scripts)
     assert "<img src=x" not in html
     assert ATTACK in page.text
 

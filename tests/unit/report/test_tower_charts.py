@@ -13,7 +13,7 @@ import pytest
 from sightline.report.charts import Axis, Line, border_ticks, build_chart, spread_labels
 from sightline.report.curves import read_curve
 from sightline.report.html import render_template
-from sightline.report.page import render_run
+from sightline.report.page import SCRIPTS, render_run
 from sightline.report.tower_charts import SeriesChart, watched_charts
 from sightline.report.watched import Border, read_watched
 
@@ -226,7 +226,11 @@ def test_alarms_and_names_are_escaped(tmp_path: Path, maker: Any, read_page: Any
     html = render_run(run).read_text(encoding="utf-8")
     page = read_page(html)
     assert page.faults == []
-    assert "script" not in page.tags
+    assert len(page.scripts) == html.count("<script>") == len(SCRIPTS)
+    assert "alert" not in "".join(page.scripts)
+    # Names of towers and stages stand in the blocks of data too.
+    assert any("\\u003cscript\\u003e" in block for block in page.blocks)
+    assert not any("<" in block for block in page.blocks)
     assert ATTACK in page.text
 
 
