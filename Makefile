@@ -1,7 +1,7 @@
 # Every target sets up by itself: `make demo` and `make test` are enough on a fresh machine.
 
 PYTHON ?= python3
-JOBS ?= 2
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,13 +11,14 @@ LOWEST_STAMP := $(LOWEST)/.stamp
 
 # Compiled once, also where the environment says otherwise: the tests start Python many times.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
-PYTEST_FLAGS := -n $(JOBS) --dist loadfile
+# In the order of collection, in which files that take long come first; a third job fills the waits.
+PYTEST_FLAGS := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--no-emit-index-url --no-annotate --custom-compile-command "make pins" pyproject.toml
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-lowest check format bench docs pins clean
+.PHONY: help setup demo test test-lowest check format bench docs pins wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,11 +34,12 @@ test: $(STAMP) ## Run every test
 test-lowest: $(LOWEST_STAMP) ## Run every test with the oldest supported packages
 	$(OFFLINE) $(LOWEST)/bin/python -m pytest $(PYTEST_FLAGS) tests
 
-check: $(STAMP) ## Lint, format, types, layers, and the tests of the repository itself
+check: $(STAMP) ## Lint, format, types, layers, known vulnerabilities, and the repository itself
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python .ci/audit
 	$(OFFLINE) $(BIN)/python -m pytest -q tests/repo
 
 format: $(STAMP) ## Format the code and mend what can be mended by itself
@@ -69,8 +71,16 @@ pins: $(STAMP) ## Resolve requirements.txt and requirements-lowest.txt again
 	$(PIN) --upgrade --extra dev --output-file requirements.txt
 	$(PIN) --upgrade --extra test --resolution lowest-direct --output-file requirements-lowest.txt
 
+wheel: $(STAMP) ## Build the wheel, install it into an empty environment, and run the demo there
+	rm -rf dist
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+	$(BIN)/uv venv --quiet --clear dist/environment
+	$(BIN)/uv pip install --quiet --python dist/environment/bin/python \
+		--constraint requirements.txt dist/*.whl
+	cd dist && environment/bin/sightline demo --output demo
+
 clean: ## Remove the environments and caches; runs/ stays
-	rm -rf $(VENV) $(LOWEST) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(STAMP): pyproject.toml requirements.txt
 	$(call make_environment,$(VENV),requirements.txt)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -116,3 +118,15 @@ def learned(tmp_path_factory: pytest.TempPathFactory, shapes_rows: list[dict[str
         answer=answered,
         config=config,
     )
+
+
+@pytest.fixture(scope="session")
+def run_maker() -> ModuleType:
+    """Writes run directories as a training writes them, without one: tests/unit/report."""
+    path = Path(__file__).parents[1] / "unit" / "report" / "make_run.py"
+    spec = importlib.util.spec_from_file_location("make_run", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

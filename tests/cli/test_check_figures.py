@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("unestimated")
+
 
 @pytest.fixture
 def run_yaml(tmp_path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What README and guide show is so: commands, configurations, samples and Python."""
+"""What README and the pages of the guide show is so: commands, configurations, samples, Python."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from sightline.data import read_source
 from sightline.data.shapes import write_shapes
 
 ROOT = Path(__file__).resolve().parents[2]
-README, CHINESE, GUIDE = ROOT / "README.md", ROOT / "README.zh.md", ROOT / "docs" / "guide.md"
-SESSIONS = [path for path in (README, CHINESE, GUIDE) if path.is_file()]
+DOCS = ROOT / "docs"
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh.md"
+FIRST_RUN, CHECK = DOCS / "first-run.md", DOCS / "check.md"
 
 
 def _fences(document: Path, language: str) -> list[str]:
@@ -62,8 +63,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_smallest_run_yaml_is_the_same_in_both_readmes_and_runs(command, own_data) -> None:
     smallest = _run_yaml(README)
-    if CHINESE.is_file():
-        assert yaml.safe_load(_run_yaml(CHINESE)) == yaml.safe_load(smallest)
+    assert yaml.safe_load(_run_yaml(CHINESE)) == yaml.safe_load(smallest)
     (own_data / "run.yaml").write_text(smallest, encoding="utf-8")
     tried = ["--set", "model=tiny:qwen2_5_vl", "--set", "training.max_steps=2"]
     quick = ["--set", "output=runs/try", "--set", "verify.enabled=false"]
@@ -90,11 +90,11 @@ def test_a_configuration_is_shown_with_what_is_overridden(command, trained) -> N
     assert yaml.safe_load(outcome.out)["training"]["epochs"] == 5
 
 
-def test_check_says_what_the_guide_shows(command, trained) -> None:
+def test_check_says_what_its_page_shows(command, trained) -> None:
     """All but the paths, which are wrapped, and what depends on the machine."""
     outcome = command("check", "examples/detect.yaml", "--set", "data.max_length=150")
     assert outcome.code == 0, outcome.err
-    [shown] = [block for block in _fences(GUIDE, "text") if block.startswith("Qwen2.5-VL")]
+    [shown] = [block for block in _fences(CHECK, "text") if block.startswith("Qwen2.5-VL")]
     said = [line.rstrip() for line in outcome.out.splitlines()]
     shown_lines = shown.splitlines()
     left_out = shown_lines.index("Left out")
@@ -106,12 +106,14 @@ def test_check_says_what_the_guide_shows(command, trained) -> None:
     ]
 
 
-def test_the_run_directory_is_the_one_that_is_drawn(command, trained) -> None:
+def test_the_run_directory_is_the_one_that_is_listed(command, trained) -> None:
     assert command("verify", "runs/detect", "--control").code == 0
     names = {path.name for path in (trained / "runs" / "detect").iterdir()}
-    for document in SESSIONS:
-        drawn = set(re.findall(r"^[├└]── ([\w.]+)", document.read_text("utf-8"), re.MULTILINE))
-        assert not drawn or drawn | {"probe.safetensors"} == names, document.name
+    page = FIRST_RUN.read_text("utf-8")
+    table = page[page.index("## The run directory") : page.index("## Exit codes")]
+    rows = re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([\w.]+)/?`", row)}
+    assert listed - {"alarms.jsonl"} == names  # a run without an alarm has no such file
     # Written anew from the same records.
     page = trained / "runs" / "detect" / "report.html"
     page.unlink()
@@ -119,18 +121,18 @@ def test_the_run_directory_is_the_one_that_is_drawn(command, trained) -> None:
     assert page.is_file()
 
 
-def test_the_certificate_has_the_lines_that_the_guide_explains(command, trained) -> None:
+def test_the_certificate_has_the_lines_that_are_explained(command, trained) -> None:
     if not (trained / "runs/detect/certificate.json").exists():
         assert command("verify", "runs/detect").code == 0
     certificate = json.loads((trained / "runs/detect/certificate.json").read_text("utf-8"))
-    text = GUIDE.read_text("utf-8")
-    table = text[text.index("### The certificate") : text.index("### Exit codes")]
+    text = (DOCS / "verify.md").read_text("utf-8")
+    table = text[text.index("## The certificate") : text.index("## Memorised answers")]
     explained = re.findall(r"^\| `(\w+\.\w+)` \|", table, re.MULTILINE)
     assert explained == [check["id"] for check in certificate["checks"]]
 
 
-def test_the_python_of_the_guide_gives_the_annotation(trained) -> None:
-    blocks = _fences(GUIDE, "python")
+def test_the_python_of_serving_gives_the_annotation(trained) -> None:
+    blocks = _fences(DOCS / "serving.md", "python")
     names: dict[str, Any] = {}
     row = json.loads((trained / "examples/data/detect/train.jsonl").read_text().splitlines()[0])
     annotation = row["conversations"][1]["value"]
@@ -146,12 +148,12 @@ def test_the_python_of_the_guide_gives_the_annotation(trained) -> None:
         assert said == annotation
 
 
-def test_the_samples_of_the_guide_are_read(tmp_path: Path) -> None:
+def test_the_samples_of_the_data_page_are_read(tmp_path: Path) -> None:
     write_shapes(tmp_path / "made", num_images=2, num_videos=1, height=112, width=112)
     shutil.copy(tmp_path / "made/images/00000.png", tmp_path / "a.png")
     shutil.copy(tmp_path / "made/images/00001.png", tmp_path / "c.png")
     shutil.copy(tmp_path / "made/videos/00000.mp4", tmp_path / "b.mp4")
-    blocks = _fences(GUIDE, "json")
+    blocks = _fences(DOCS / "data.md", "json")
     assert len(blocks) == 5
     for block in blocks:
         path = tmp_path / "train.jsonl"
@@ -160,20 +162,20 @@ def test_the_samples_of_the_guide_are_read(tmp_path: Path) -> None:
         assert len(samples) == len(block.splitlines())
 
 
-def test_the_yaml_of_the_guide_is_valid(tmp_path: Path) -> None:
+def test_the_yaml_of_every_page_is_valid(tmp_path: Path) -> None:
     smallest = yaml.safe_load(_run_yaml(README))
     path = tmp_path / "run.yaml"
-    blocks = _fences(GUIDE, "yaml")
-    assert blocks
+    blocks = [block for page in sorted(DOCS.glob("*.md")) for block in _fences(page, "yaml")]
+    assert len(blocks) > 12
     for block in blocks:
         path.write_text(yaml.safe_dump(smallest | yaml.safe_load(block)), encoding="utf-8")
         assert load_config(path).output == "runs/first"
 
 
-def test_the_keys_of_the_guide_exist() -> None:
+def test_the_keys_of_training_exist() -> None:
     """A key in the table of training keys has the default that the table says."""
-    text = GUIDE.read_text("utf-8")
-    table = text[text.index("### Keys") : text.index("### Resume")]
+    text = (DOCS / "training.md").read_text("utf-8")
+    table = text[text.index("## The keys") : text.index("## A step is planned")]
     training = RunConfig.model_fields["training"].default
     shown = {name for row in re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE) for name in
              re.findall(r"`(\w+)`", row)}  # fmt: skip

@@ -112,6 +112,7 @@ def _reference(rows: list[dict[str, Any]]) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {
+            "info": {},
             "images": [{"id": image} for image in range(1, len(rows) + 1)],
             "annotations": wanted,
             "categories": [{"id": k} for k in range(1, len(labels) + 1)],
@@ -122,6 +123,18 @@ def _reference(rows: list[dict[str, Any]]) -> np.ndarray:
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation.stats
+
+
+def test_the_report_of_a_run_shows_its_evaluation(run: Path, evaluated: str) -> None:
+    assert f"report  {run / 'report.html'}" in evaluated.splitlines()
+    page = (run / "report.html").read_text(encoding="utf-8")
+    found = next(one for one in _record(run / "evaluation.json")["metrics"])
+    assert f'<td class="num strong">{found["value"]:.3f}' in page
+    assert page.count("<article") == NUM_PICTURES
+    assert page.count("Before, the base</p>") == NUM_PICTURES
+    # What was measured while it trained is a chart.
+    assert '"title":"Answers to held-out data"' in page
+    assert '"name":"box IoU"' in page
 
 
 def test_a_trained_model_finds_more_than_its_base(run: Path, evaluated: str) -> None:

@@ -170,7 +170,10 @@ def test_a_tiny_model_that_is_not_there_says_how_to_make_it(
     for missing in ("runs/models/mine", str(tmp_path / "nothing")):
         outcome = command("inspect", "model", missing)
         assert outcome.code == 2
-        assert outcome.err == f"sightline: {missing}: there is no such folder.\n"
+        assert outcome.err == (
+            f"sightline: {missing}: there is no such folder.\n"
+            "Check the spelling. A hub id is OWNER/NAME, without a leading dot or slash.\n"
+        )
     # Where the plan's own run would make it, it counts as made.
     outcome = command("inspect", "model", "runs/tiny/qwen3_vl", "--plan", plan(output="runs/a"))
     assert outcome.code == 0, outcome.err

@@ -83,7 +83,11 @@ def test_what_was_interrupted_is_gone_on_with(predict, tmp_path: Path) -> None:
     predict()
     again = _lines(path)
     assert again[2].pop("seen") is True
-    assert again == _lines(whole)
+    wanted = _lines(whole)
+    # Others stand beside them in their batches now: float32 sums in another order.
+    for one, other in zip(again, wanted, strict=True):
+        assert one.pop("likelihood") == pytest.approx(other.pop("likelihood"), abs=2e-6)
+    assert again == wanted
 
 
 def test_another_run_of_it_changes_nothing(predict, command, tmp_path: Path) -> None:

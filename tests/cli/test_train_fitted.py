@@ -54,6 +54,7 @@ def test_a_shrunk_table_ends_in_a_certificate(
     settings = yaml.safe_load(EXAMPLE.read_text("utf-8"))
     settings["model"] = f"tiny:{family}"
     settings["output"] = "runs/table"
+    settings["training"]["epochs"] = 25
     settings["data"] = {"train": str(path)}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     plain = json.loads(command("check", "run.yaml", "--json").out)

@@ -80,8 +80,18 @@ def test_a_folder_of_runs_is_verified_run_by_run(run: Path, command: Any) -> Non
 
 def test_the_schema_in_the_documents_is_the_one_of_certificates() -> None:
     schema = json.loads((DOCS / "certificate.schema.json").read_text())
-    assert schema == certificate_schema()
+    assert _told(schema) == _told(certificate_schema())
     assert schema["additionalProperties"] is False
+
+
+def _told(schema: Any) -> Any:
+    """Without what older pydantic leaves out, and what says nothing."""
+    if isinstance(schema, list):
+        return [_told(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    silent = ("additionalProperties", True)
+    return {key: _told(value) for key, value in schema.items() if (key, value) != silent}
 
 
 def test_the_same_again_changes_nothing(run: Path, command: Any) -> None:
@@ -101,7 +111,7 @@ def test_what_changed_is_told(run: Path, verified: Path, tmp_path: Path, command
     before = json.loads((earlier / "certificate.json").read_text())
     _edit(
         earlier / "certificate.json",
-        versions=before["versions"] | {"transformers": "5.17.0"},
+        versions=before["versions"] | {"transformers": "4.49.0"},
         weights={"sha256": "0" * 64, "num_tensors": 1},
     )
     told = json.loads((earlier / "predictions.json").read_text())
@@ -110,7 +120,7 @@ def test_what_changed_is_told(run: Path, verified: Path, tmp_path: Path, command
     outcome = command("verify", run, "--against", earlier, "--sarif", tmp_path / "found.sarif")
     assert outcome.code == 1
     [line] = [line for line in outcome.out.splitlines() if line.strip().startswith("transformers ")]
-    assert line.split()[1] == "5.17.0"
+    assert line.split()[1] == "4.49.0"
     assert len(line) <= 80
     assert "weights differs" in outcome.out
     assert "1 of 2 equal" in outcome.out

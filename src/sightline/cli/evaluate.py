@@ -16,6 +16,7 @@ from sightline.config import Measure
 from sightline.errors import ConfigError
 from sightline.records import write_json
 from sightline.report.evaluation import evaluation_report
+from sightline.report.page import render_run
 
 _FILE_ENDS = (".jsonl", ".json")
 
@@ -60,6 +61,9 @@ def evaluate_command(
         )
         console.print(evaluation_report(record))
         console.print(f"\nrecord  {path}", soft_wrap=True, markup=False)
+        if (Path(what) / "run.json").is_file() and path == Path(what) / "evaluation.json":
+            # The record of a run's own data is a section of its page.
+            console.print(f"report  {render_run(Path(what))}", soft_wrap=True, markup=False)
     return 0
 
 

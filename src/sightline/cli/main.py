@@ -10,13 +10,13 @@ import typer
 from sightline import __version__
 from sightline.cli.commands import add_commands
 from sightline.cli.inspect_app import inspect_app
+from sightline.cli.looking import add_looking
 from sightline.cli.options import ConfigPath, MaxRestarts, Overrides, Processes, Sarif
 
 app = typer.Typer(
     name="sightline",
     help="Fine-tune M-RoPE vision-language models and prove that the result is right.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -274,6 +274,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> Non
 
 
 add_commands(app)
+add_looking(app)
 
 
 @app.command()
@@ -367,6 +368,17 @@ def doctor(
     from sightline.cli.doctor import doctor_command
 
     raise SystemExit(doctor_command(family or [], as_json=as_json))
+
+
+@app.command()
+def info(
+    run: Annotated[Path | None, typer.Argument(help="A run directory, to be told of too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Versions, machine and settings, ready to be pasted into a bug report; no secrets."""
+    from sightline.cli.info import info_command
+
+    raise SystemExit(info_command(run, as_json=as_json))
 
 
 def main() -> None:

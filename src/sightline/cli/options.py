@@ -7,10 +7,23 @@ from typing import Annotated
 
 import typer
 
+
+def keys_that_begin(incomplete: str) -> list[str]:
+    """Keys of the configuration for a shell that completes ``--set``."""
+    from sightline.config import key_names
+
+    return [f"{name}=" for name in key_names() if name.startswith(incomplete)]
+
+
 ConfigPath = Annotated[Path, typer.Argument(help="The run configuration, a YAML file.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key: training.epochs=1."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key: training.epochs=1.",
+        autocompletion=keys_that_begin,
+    ),
 ]
 
 Processes = Annotated[
