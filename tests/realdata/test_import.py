@@ -49,7 +49,7 @@ overwrite_output_dir: true
 per_device_train_batch_size: 1
 gradient_accumulation_steps: 1
 learning_rate: 4.0e-3
-num_train_epochs: 20.0
+num_train_epochs: 4.0
 lr_scheduler_type: linear
 warmup_ratio: 0.1
 """

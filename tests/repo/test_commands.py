@@ -36,6 +36,11 @@ RUN_BY = {
     "make check": "ci",
     "make PYTHON=python3.12 setup": "parsed",
     "make setup": "parsed",
+    "make wheel": "parsed",
+    ".venv/bin/sightline info": "tests/cli/test_info.py",
+    ".venv/bin/sightline --show-completion": (
+        "by hand: it looks at the shell that calls it; tests/cli/test_info.py asks as shells do"
+    ),
     ".venv/bin/sightline config --explain": "here",
     ".venv/bin/sightline config examples/detect.yaml --set training.epochs=5": (
         "tests/cli/test_commands_of_docs.py"
@@ -67,6 +72,8 @@ RUN_BY = {
     ".venv/bin/sightline import llamafactory lora_sft.yaml --output run.yaml": (
         "tests/cli/test_import.py"
     ),
+    ".venv/bin/sightline import swift train.sh --output run.yaml": "tests/cli/test_import.py",
+    ".venv/bin/sightline import official sft.sh --output run.yaml": "tests/cli/test_import.py",
     ".venv/bin/sightline train run.yaml": "tests/cli/test_commands_of_docs.py",
     ".venv/bin/sightline train run.yaml --processes 2": "tests/cli/test_processes.py",
     ".venv/bin/sightline resume runs/first": "tests/cli/test_resume.py",
@@ -90,6 +97,10 @@ RUN_BY = {
     ".venv/bin/sightline train examples/detect_200.yaml": "tests/cli/test_examples.py",
     ".venv/bin/sightline evaluate runs/detect_200 --before --batch-size 20 --max-new-tokens 64": (
         "tests/cli/test_evaluate.py"
+    ),
+    ".venv/bin/sightline watch runs/first": "tests/cli/test_watch.py",
+    ".venv/bin/sightline compare runs/first runs/second --output compared.html": (
+        "tests/cli/test_compare.py"
     ),
     ".venv/bin/sightline doctor": "tests/cli/test_positions.py",
     ".venv/bin/sightline inspect positions --family qwen2_5_vl --layout "
@@ -163,11 +174,12 @@ def test_every_command_is_run_by_something(root: Path) -> None:
     assert set(RUN_BY) - _shown(root) == set(), "no document shows it any more"
 
 
-def test_both_readmes_show_the_same_commands(root: Path) -> None:
-    chinese = root / "README.zh.md"
-    assert chinese.is_file(), "README.zh.md is part of the repository"
-    english = (root / "README.md").read_text("utf-8")
-    assert _commands(english) == _commands(chinese.read_text("utf-8"))
+def test_both_languages_show_the_same_commands(root: Path) -> None:
+    docs = root / "docs"
+    pairs = [(docs / page.name, page) for page in (docs / "zh").glob("*.md")]
+    for english, chinese in [(root / "README.md", root / "README.zh.md"), *pairs]:
+        shown = [_commands(page.read_text("utf-8")) for page in (english, chinese)]
+        assert shown[0] == shown[1], chinese.name
 
 
 @pytest.mark.parametrize("command", sorted(RUN_BY))

@@ -51,6 +51,51 @@ def test_links_lead_somewhere(root: Path) -> None:
     assert dead == []
 
 
+def _anchors(text: str) -> set[str]:
+    """What a link may name after ``#``: headings, as GitHub writes them."""
+    headings = re.findall(r"^#{1,6} (.+)$", FENCED.sub("", text), flags=re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in plain}
+
+
+def test_links_lead_to_headings_that_are_there(root: Path) -> None:
+    assert _anchors("# A `b`, c: [d](e.md)!\n") == {"a-b-c-d"}
+    dead = []
+    for document in _documents(root):
+        for target in LINK.findall(FENCED.sub("", document.read_text("utf-8"))):
+            path, _, anchor = target.partition("#")
+            page = document if not path else document.parent / path
+            if "://" in target or not anchor or page.suffix != ".md" or not page.is_file():
+                continue
+            if anchor not in _anchors(page.read_text("utf-8")):
+                dead.append(f"{document.relative_to(root)}: {target}")
+    assert dead == []
+
+
+def test_files_of_the_repository_that_are_named_are_there(root: Path) -> None:
+    named = re.compile(r"`((?:tests|benchmarks|examples)/[\w/]+\.\w+)(?:::\w+)?`")
+    missing = [
+        f"{document.relative_to(root)}: {name}"
+        for document in _documents(root)
+        for name in named.findall(document.read_text("utf-8"))
+        if not (root / name).exists()
+    ]
+    assert missing == []
+
+
+def test_figures_beside_other_tools_are_measured(root: Path) -> None:
+    """Every cell with a figure stands in the results, in both READMEs."""
+    results = (root / "benchmarks" / "RESULTS.md").read_text("utf-8")
+    for name in ("README.md", "README.zh.md"):
+        table = re.search(r"^\| \| Sightline \|.*\n(?:\|.*\n)+", (root / name).read_text(), re.M)
+        assert table is not None
+        cells = [row.split("|")[2:-1] for row in table[0].splitlines()[2:]]
+        figures = re.findall(r"\d+\.\d+", " ".join(cell for row in cells for cell in row))
+        assert len(figures) > 15
+        measured = set(re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", results))
+        assert [figure for figure in figures if figure not in measured] == []
+
+
 def test_decisions_are_numbered_and_whole(root: Path) -> None:
     names = sorted(path.name for path in (root / "docs" / "decisions").iterdir())
     numbers = [int(match[1]) if (match := DECISION.match(name)) else name for name in names]

@@ -30,7 +30,15 @@ def test_a_loaded_package_is_seen() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--help"], ["verify", "--help"], ["config", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["verify", "--help"],
+        ["config", "--help"],
+        ["watch", "--help"],
+        ["compare", "--help"],
+    ],
     ids=" ".join,
 )
 def test_help_is_instant(arguments: list[str]) -> None:
