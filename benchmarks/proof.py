@@ -1,6 +1,6 @@
-"""What proof costs: verification after a run, and answers in batches.
+"""What proof costs: checks before a run, verification after it, and answers in batches.
 
-``python benchmarks/proof.py [verify] [predict]``: parts by name, all without one. A tiny
+``python benchmarks/proof.py [check] [verify] [predict]``: parts by name, all without one. A tiny
 model and pictures are made on the spot. Turns are taken, and medians count. Before the time of
 answers is taken, those of both ways are compared, every token of them. What the checks cost that go
 along with a training is in the table of a step: ``benchmarks/training.py step``, "watching".
@@ -9,7 +9,9 @@ along with a training is in the table of a step: ``benchmarks/training.py step``
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
 from transformers.utils import logging
 
+from sightline.checks.dataset import check_data
 from sightline.config.load import config_of
 from sightline.data.shapes import write_shapes
 from sightline.evaluation.asking import ask, questions_of
@@ -36,10 +39,12 @@ from sightline.training import SilentObserver, train
 FAMILY = "qwen2_5_vl"
 NUM_PICTURES = 48
 NEW_TOKENS = 64
+NUM_ROWS = 20_000
 BATCH_SIZES = (1, 4, 8, 16)
 TURNS = 3
 LEAST_RATIO = 3.0
 MOST_SECONDS = 30.0
+MOST_ADDED = 0.25
 
 
 def predicting(work: Path) -> bool:
@@ -120,7 +125,47 @@ def verifying(work: Path) -> bool:
     return took < MOST_SECONDS
 
 
+def checking(work: Path) -> bool:
+    """What ``sightline check`` adds to reading the data, with no index there at the start."""
+    model = make_tiny_model(FAMILY, work / "model")
+    shapes = write_shapes(work / "data", num_images=NUM_PICTURES, height=112, width=112)
+    some = [json.loads(line) for line in shapes.train_file.read_text().splitlines()]
+    rows = work / "data" / "rows.jsonl"
+    with rows.open("w") as file:
+        for number in range(NUM_ROWS):
+            row = some[number % len(some)]
+            asked, *others = row["conversations"]
+            said = {**asked, "value": f"{asked['value']} No. {number}."}
+            file.write(json.dumps({**row, "conversations": [said, *others]}) + "\n")
+    config = config_of(
+        {"model": str(model), "data": {"train": str(rows)}, "output": str(work / "run")}, work
+    )
+    checkpoint = served(str(model)).checkpoint()
+    reading, ledger, checks = [], [], []
+    for _ in range(TURNS):
+        shutil.rmtree(work / "index", ignore_errors=True)
+        began = time.perf_counter()
+        data = prepare_data(config, checkpoint, stop_on_bad=False)
+        read = time.perf_counter()
+        counts = data.train.write_ledger(work / "ledger.jsonl", work / "quarantine.jsonl")
+        wrote = time.perf_counter()
+        record = check_data(config, checkpoint, data, counts)
+        ended = time.perf_counter()
+        assert record["samples"] == NUM_ROWS
+        reading.append(read - began)
+        ledger.append(wrote - read)
+        checks.append(ended - wrote)
+    took = {"read": median(reading), "ledger": median(ledger), "checks": median(checks)}
+    print(f"\nchecks: {NUM_ROWS:,} rows with a picture and boxes, no index at the start")
+    print(f"{'reading':>9} {'ledger':>9} {'checks':>9} {'added':>7}")
+    added = (took["ledger"] + took["checks"]) / took["read"]
+    print(" ".join(f"{seconds:>7.2f} s" for seconds in took.values()), f"{added:>6.1%}")
+    print(f"less than {MOST_ADDED:.0%} is wanted")
+    return added < MOST_ADDED
+
+
 PARTS: dict[str, Callable[[Path], bool]] = {
+    "check": checking,
     "verify": verifying,
     "predict": predicting,
 }
