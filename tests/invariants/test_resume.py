@@ -224,6 +224,12 @@ def test_what_killed_saves_and_exports_left_goes(whole, again) -> None:
     assert _is_same(whole[1], run)
 
 
+def test_what_a_killed_save_did_not_come_to_remove_goes_without_another_save(again) -> None:
+    config, run = again(save_total_limit=1)
+    train(config, Noting(), resume=True)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["checkpoint-6"]
+
+
 # Where in the run it was.
 
 

@@ -23,8 +23,7 @@ from sightline.launching.failure import Death, first_of, told
 from sightline.launching.oom_killer import num_oom_kills
 from sightline.launching.ranks import RankProcess
 from sightline.records import RunDirectory
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from sightline.signals import SIGNALS, SignalEchoes
 
 _POLL_SECONDS = 0.05
 # Those that are left have nothing to save: their step cannot end. They may say what they saw.
@@ -229,10 +228,17 @@ class _Attempt:
 def _signals_noted(asked: list[int]) -> Iterator[None]:
     """Note signals in place of ending; one that the caller has turned off stays off."""
     before: dict[int, Any] = {}
+    echoes = SignalEchoes()
+
+    def note(signum: int, frame: Any) -> None:
+        if not echoes.is_echo(signum):
+            echoes.heard(signum)
+            asked.append(signum)
+
     try:
         for signum in SIGNALS:
             if signal.getsignal(signum) is not signal.SIG_IGN:
-                before[signum] = signal.signal(signum, lambda number, _: asked.append(number))
+                before[signum] = signal.signal(signum, note)
         yield
     finally:
         for signum, handler in before.items():

@@ -23,9 +23,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sightline.errors import Interrupted, StoppedError
 from sightline.records import RunDirectory
+from sightline.signals import SIGNALS, SignalEchoes
 from sightline.training.processes import is_first
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _SHOW_CURSOR = b"\x1b[?25h\n"
 _STDOUT = 1
@@ -42,7 +41,8 @@ class StopSignals:
     """What SIGINT and SIGTERM do to a run.
 
     Outside of training the first raises `Interrupted`. In training it is remembered. A second one
-    ends the process wherever it is: what is being saved appears whole or not at all.
+    ends the process wherever it is: what is being saved appears whole or not at all. The echo of
+    one is none.
 
     Outside of the main thread, where Python allows no handlers, nothing is changed; a signal that
     the caller has turned off stays off.
@@ -57,6 +57,7 @@ class StopSignals:
         self._wakeup_before = -1
         self._write_end: int | None = None
         self._thread: threading.Thread | None = None
+        self._echoes = SignalEchoes()
         self.is_training = False
         """Whether signals are remembered."""
         self.asked: int | None = None
@@ -94,16 +95,20 @@ class StopSignals:
         self._thread.join()
 
     def _handle(self, signum: int, frame: Any) -> None:
-        if not self.is_training:
+        if self.is_training:
+            self.asked = self.asked or signum
+        elif not self._echoes.is_echo(signum):
+            self._echoes.heard(signum)
             raise Interrupted(signum)
-        self.asked = self.asked or signum
 
     def _listen(self, read_end: int, wanted: list[signal.Signals]) -> None:
-        num_heard = 0
+        num_heard, echoes = 0, SignalEchoes()
         with open(read_end, "rb", buffering=0) as pipe:
             while numbers := pipe.read(64):
                 # Other signals with a handler arrive here, too: of children that end, for one.
                 for signum in (number for number in numbers if number in wanted):
+                    if echoes.is_echo(signum):
+                        continue
                     num_heard += 1
                     if num_heard > 1:
                         _leave(signum)
@@ -112,6 +117,8 @@ class StopSignals:
                             f"{signal_name(signum)}: the step ends and a checkpoint is saved; once "
                             "more ends at once."
                         )
+                    # From here: what came while it was told came with it.
+                    echoes.heard(signum)
                 if _END in numbers:
                     return
 

@@ -195,6 +195,17 @@ def test_a_signal_lets_all_save_however_long_it_takes(tmp_path: Path, signum: in
     assert outcome.seconds >= 3.9
 
 
+def test_a_signal_to_the_launcher_and_its_group_is_one(tmp_path: Path) -> None:
+    """As timeout(1) sends it."""
+    process = start(tmp_path, "stop", 0.5)
+    wait_for(tmp_path / "0.pid", tmp_path / "1.pid")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process, time.monotonic()).code == 143
+    assert (tmp_path / "0.saved").exists()
+
+
 def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
     process = start(tmp_path, "stop", 60.0)
     wait_for(tmp_path / "0.pid", tmp_path / "1.pid")

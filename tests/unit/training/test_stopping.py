@@ -161,6 +161,17 @@ def test_a_second_signal_ends_a_save_at_once(tmp_path: Path, start: Start) -> No
     assert state(tmp_path)["state"] == "training"
 
 
+def test_a_signal_to_a_process_and_its_group_is_one(tmp_path: Path, start: Start) -> None:
+    """As timeout(1) sends it: both are seen, one after the other, while the step is in C++."""
+    process = start("long-step")
+    wait_until(process, lambda: "in the step" in said(tmp_path))
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert end(process)[0] == 143
+    assert checkpoints(tmp_path) == ["checkpoint-1"]
+
+
 def test_a_second_signal_does_not_wait_for_the_step(tmp_path: Path, start: Start) -> None:
     """Python runs no handler while a step is in C++: the thread sees both signals there."""
     process = start("long-step")
@@ -184,6 +195,7 @@ def test_outside_of_training_a_signal_ends_the_run_where_it_is(
     wait_until(process, lambda: "waiting" in said(tmp_path))
     process.send_signal(signum)
     assert end(process)[0] == 128 + signum
+    assert said(tmp_path).count("interrupted") == 1
     assert said(tmp_path)[-1] == "interrupted"
     assert ("exporting" in said(tmp_path)) == (act == "export")
     assert state(tmp_path)["state"] == "training"

@@ -115,9 +115,15 @@ class CheckpointingTrainer(Trainer):
                 stack.pop_all().close()
                 if is_writer:
                     sync_folder(run)
-                    rotate(
-                        run, step=step, num_kept=self._num_kept, best=self.state.best_global_step
-                    )
+                    self._rotate(run)
+
+    def _rotate(self, run: Path) -> None:
+        rotate(
+            run,
+            step=self.state.global_step,
+            num_kept=self._num_kept,
+            best=self.state.best_global_step,
+        )
 
     def _own_state(self) -> dict[str, Any]:
         """The content of ``state.json``; all processes have to ask."""
@@ -209,7 +215,12 @@ class CheckpointingTrainer(Trainer):
                 )
             # How often to save may be another now, and the run may have been moved.
             self.state.compute_steps(self.args, max_steps)
-            self._point_at_best(Path(str(self.args.output_dir)))
+            run = Path(str(self.args.output_dir))
+            self._point_at_best(run)
+            with together():
+                # Killed after a save and before the older ones went: there may be no more saves.
+                if this_rank() == 0:
+                    self._rotate(run)
         return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
