@@ -9,18 +9,11 @@ from typing import Any
 
 import pytest
 
-from sightline.records import append_jsonl
-
 
 @pytest.fixture
 def runs(tmp_path: Path, run_maker: ModuleType) -> tuple[Path, Path]:
     """A proven run, and one of another family and length of which a check fails."""
-    first = run_maker.make_run(tmp_path / "first")
-    second = run_maker.make_run(tmp_path / "second", family="qwen3_vl", fails=True)
-    (second / "metrics.jsonl").unlink()
-    for line in run_maker.metrics_lines(20, evaluation=False):
-        append_jsonl(second / "metrics.jsonl", line | {"tokens_per_second": 1000.0})
-    return first, second
+    return run_maker.make_two(tmp_path)
 
 
 def test_runs_are_told_side_by_side(runs: tuple[Path, Path], command: Any) -> None:

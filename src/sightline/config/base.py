@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -57,6 +58,21 @@ def key(default: Any, meaning: str, *, unit: str = "", **limits: Any) -> Any:
         **limits: pydantic's: gt, ge, le, lt, min_length.
     """
     return Field(default, description=meaning, json_schema_extra={"unit": unit}, **limits)
+
+
+def refuse_twice(given: Sequence[str], kind: str) -> None:
+    """Refuse a list of names with one that stands in it twice.
+
+    Args:
+        given: The names.
+        kind: What each of them is, in a word.
+
+    Raises:
+        ValueError: Says which.
+    """
+    twice = [name for name in dict.fromkeys(given) if given.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} stands twice; name each {kind} once")
 
 
 def _is_number_in_quotes(given: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
-from sightline.config.base import ContradictionError, Section, key
+from sightline.config.base import ContradictionError, Section, key, refuse_twice
 from sightline.config.sources import Source
 
 Policy = Literal["shrink", "split", "trim", "drop"]
@@ -247,9 +247,7 @@ class DataConfig(Section):
     @field_validator("fit")
     @classmethod
     def _each_policy_once(cls, given: list[Policy]) -> list[Policy]:
-        twice = [policy for policy in dict.fromkeys(given) if given.count(policy) > 1]
-        if twice:
-            raise ValueError(f"{twice[0]} stands twice; name each policy once")
+        refuse_twice(given, "policy")
         if "drop" in given[:-1]:
             raise ValueError("drop always succeeds, so nothing after it is tried; write it last")
         return given

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from sightline.config.base import Section, key
+from sightline.config.base import Section, key, refuse_twice
 
 Measure = Literal[
     "map",
@@ -66,7 +66,5 @@ class EvaluationConfig(Section):
     @field_validator("metrics")
     @classmethod
     def _each_metric_once(cls, given: list[Measure]) -> list[Measure]:
-        twice = [name for name in dict.fromkeys(given) if given.count(name) > 1]
-        if twice:
-            raise ValueError(f"{twice[0]} stands twice; name each measure once")
+        refuse_twice(given, "measure")
         return given

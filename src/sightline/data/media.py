@@ -10,7 +10,9 @@ from sightline.data.frame_files import probe_frame_files
 from sightline.data.images import probe_image_size
 from sightline.data.videos import probe_video
 from sightline.errors import DataError, LayoutError, MediaError
+from sightline.families import BoxSpace
 from sightline.geometry import (
+    BoxFrame,
     Preprocessing,
     TakenFrames,
     image_grid_thw,
@@ -40,6 +42,16 @@ class PlannedImage:
     width: int
     resized: tuple[int, int]
     grid_thw: GridThw
+
+    def box_frame(self, space: BoxSpace) -> BoxFrame:
+        """What a box about this picture refers to, written in a family's space."""
+        return BoxFrame(
+            space=space,
+            file_height=self.height,
+            file_width=self.width,
+            resized_height=self.resized[0],
+            resized_width=self.resized[1],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -125,7 +125,7 @@ def ask(
     turn = len(conversation.messages) - 1 if question.turn is None else question.turn
     conversation = replace(conversation, messages=conversation.messages[: turn + 1])
     whole = encoder.encode(conversation, item.limits)
-    frames = [frame_of(image, space) for image in whole.images]
+    frames = [image.box_frame(space) for image in whole.images]
     annotation = whole.conversation.messages[-1].text
     frame = _frame_of_answer(conversation, frames)
     return Asked(
@@ -138,22 +138,6 @@ def ask(
         annotated=_annotated(conversation.messages[-1], annotation, frame, whole.images, encoder),
         frame=frame,
         media=_media(whole),
-    )
-
-
-def frame_of(image: PlannedImage, space: BoxSpace) -> BoxFrame:
-    """What a box about a picture refers to.
-
-    Args:
-        image: The picture, at the size at which it is seen.
-        space: The space in which the family writes.
-    """
-    return BoxFrame(
-        space=space,
-        file_height=image.height,
-        file_width=image.width,
-        resized_height=image.resized[0],
-        resized_width=image.resized[1],
     )
 
 

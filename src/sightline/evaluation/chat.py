@@ -112,7 +112,7 @@ class Chat:
         answer = self._answer(sample, on_text)
         self._turns = (*asked, _message("assistant", [TextPart(text=answer)], number + 1))
         if images:
-            self._frame = images[-1], self._frame_of(sample)
+            self._frame = images[-1], sample.images[-1].box_frame(self._checkpoint.family.box_space)
         return answer
 
     def _refuse_control(self, text: str) -> None:
@@ -170,16 +170,6 @@ class Chat:
         tokens = checkpoint.family.tokens
         return checkpoint.processor.tokenizer.convert_tokens_to_ids(
             [tokens.turn_end, tokens.end_of_text]
-        )
-
-    def _frame_of(self, sample: EncodedSample) -> BoxFrame:
-        image = sample.images[-1]
-        return BoxFrame(
-            space=self._checkpoint.family.box_space,
-            file_height=image.height,
-            file_width=image.width,
-            resized_height=image.resized[0],
-            resized_width=image.resized[1],
         )
 
 

@@ -36,6 +36,17 @@ def make_run(
     return directory
 
 
+def make_two(folder: Path) -> tuple[Path, Path]:
+    """A proven run, and one of another family and length of which a check fails."""
+    first = make_run(folder / "first")
+    second = make_run(folder / "second", family="qwen3_vl", fails=True)
+    write_lines(
+        second / "metrics.jsonl",
+        [line | {"tokens_per_second": 1000.0} for line in metrics_lines(20, evaluation=False)],
+    )
+    return first, second
+
+
 def plan_record() -> dict[str, Any]:
     """A plan of LoRA on 36 layers and the head, a full projector and a frozen vision tower."""
     rows = [plan_row("vision", "patch_embed", "embedding", 1_505_280)]

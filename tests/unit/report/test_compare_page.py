@@ -20,12 +20,7 @@ ATTACK = "<img src=x onerror=alert(1)>"
 @pytest.fixture
 def runs(tmp_path: Path, maker: ModuleType) -> tuple[Path, Path]:
     """A proven run, and one of another family and length of which a check fails."""
-    first = maker.make_run(tmp_path / "first")
-    second = maker.make_run(tmp_path / "second", family="qwen3_vl", fails=True)
-    (second / "metrics.jsonl").unlink()
-    for line in maker.metrics_lines(20, evaluation=False):
-        append_jsonl(second / "metrics.jsonl", line | {"tokens_per_second": 1000.0})
-    return first, second
+    return maker.make_two(tmp_path)
 
 
 class Opened:

@@ -49,7 +49,7 @@ def compare_boxes(
         space: The space in which the family writes.
         preprocessing: The run's own limits.
     """
-    frames = [_frame(image, space) for image in images]
+    frames = [image.box_frame(space) for image in images]
     # A template may put a system turn before the first message, and none behind the last.
     messages = dict(zip(range(len(turns) - 1, -1, -1), reversed(source.messages), strict=False))
     shown: list[ShownBox] = []
@@ -85,16 +85,6 @@ def iou_of(one: Numbers, other: Numbers) -> float | None:
 def _upright(box: Numbers) -> Numbers:
     x1, y1, x2, y2 = box
     return min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)
-
-
-def _frame(image: PlannedImage, space: BoxSpace) -> BoxFrame:
-    return BoxFrame(
-        space=space,
-        file_height=image.height,
-        file_width=image.width,
-        resized_height=image.resized[0],
-        resized_width=image.resized[1],
-    )
 
 
 def _annotated(
