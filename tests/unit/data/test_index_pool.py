@@ -1,25 +1,59 @@
-"""Processes that read data leave the search for garbage as they find it."""
+"""Processes that read data do not look through what was there, and leave the rest as it is."""
 
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 
 from sightline.data.index import pool
 
 
-@pytest.mark.parametrize("is_frozen", [False, True])
-def test_what_the_caller_left_out_of_the_search_for_garbage_stays_out(is_frozen: bool) -> None:
-    before = gc.get_freeze_count()
+class _Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def _work(state: Any, task: int) -> list[int]:
+    """Which generations are searched while a task makes much that stays and much that goes."""
+    searched: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            searched.append(info["generation"])
+
+    gc.callbacks.append(note)
+    try:
+        kept = []
+        for number in range(200_000):
+            _Cycle()
+            kept.append([number])
+    finally:
+        gc.callbacks.remove(note)
+    return searched
+
+
+def test_young_garbage_is_searched_for_and_all_objects_are_not() -> None:
+    before = gc.get_threshold()
+    # Whoever starts the tests may have set it otherwise.
+    gc.set_threshold(700, 10, 10)
     gc.unfreeze()
     try:
-        if is_frozen:
-            gc.freeze()
-        with pool._no_old_garbage():
-            assert gc.get_freeze_count() > 0
-        assert (gc.get_freeze_count() > 0) is is_frozen
+        assert 2 in _work(None, 0)
+        [(_, searched)] = pool.run_all(_work, None, [0], num_processes=1)
+        assert set(searched) == {0, 1}
+        assert gc.get_threshold() == (700, 10, 10)
     finally:
-        gc.unfreeze()
-        if before:
-            gc.freeze()
+        gc.set_threshold(*before)
+        gc.freeze()
+
+
+def test_a_task_that_fails_puts_the_search_back() -> None:
+    def fails(state: Any, task: int) -> None:
+        raise OSError("no such thing")
+
+    before = gc.get_threshold()
+    with pytest.raises(OSError, match="no such thing"):
+        list(pool.run_all(fails, None, [0], num_processes=1))
+    assert gc.get_threshold() == before

@@ -28,6 +28,10 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+# Collections of the middle generation before a full one.
+_NEVER = 1_000_000
+
+
 def run_all(
     work: Callable[[Any, Task], Result],
     state: Any,
@@ -86,18 +90,15 @@ def run_all(
 def _no_old_garbage() -> Iterator[None]:
     """Leave what is there already out of the search for garbage.
 
-    A search goes through all objects, and torch and transformers have hundreds of thousands; with
-    rows coming and going, it took a fifth of the time. Where the caller has left them out already,
-    that stays as it is: what is let in again is all or nothing.
+    A full search goes through all objects, and torch and transformers have hundreds of thousands;
+    with rows coming and going, it took a fifth of the time. The young are looked through as ever.
     """
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.freeze()
+    young, middle, old = gc.get_threshold()
+    gc.set_threshold(young, middle, _NEVER)
     try:
         yield
     finally:
-        gc.unfreeze()
+        gc.set_threshold(young, middle, old)
 
 
 def _start(state: Any) -> None:
