@@ -49,7 +49,7 @@ class Workbench:
             "model": str(self._model),
             "data": {"train": {"path": str(data), "media_root": str(self._media)}},
             "training": {"max_steps": 1, "gradient_accumulation": 1, "precision": "fp32"},
-            "verify": {"samples": 1},
+            "verify": {"samples": 1, "max_new_tokens": 12},
             "output": str(self._folder / "run"),
         }
         for key, value in changes.items():

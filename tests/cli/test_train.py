@@ -26,7 +26,7 @@ def _configuration(folder: Path, shapes: Path, **changes: object) -> Path:
             "gradient_accumulation": 4,
             "warmup_ratio": 0.0,
         },
-        "verify": {"samples": 3},
+        "verify": {"samples": 3, "max_new_tokens": 12},
         "output": str(folder / "run"),
     }
     path = folder / "run.yaml"

@@ -35,7 +35,7 @@ def _configuration(folder: Path, shapes: Path, **changes: Any) -> Path:
             "warmup_ratio": 0.0,
         },
         "export": {"merged": False},
-        "verify": {"samples": 2, "enabled": False},
+        "verify": {"samples": 2, "max_new_tokens": 12, "enabled": False},
         "output": str(folder / "run"),
     }
     for key, value in changes.items():

@@ -83,7 +83,7 @@ def _train(command, folder: Path, shapes: Path, family: str, tuning: dict[str, A
             "warmup_ratio": 0.0,
             "precision": "fp32",
         },
-        "verify": {"samples": 2, "enabled": False},
+        "verify": {"samples": 2, "max_new_tokens": 12, "enabled": False},
         "output": str(folder / "run"),
     }
     path = folder / "run.yaml"

@@ -44,7 +44,7 @@ def config(tiny_folder, shapes_folder, tmp_path) -> Callable[..., RunConfig]:
                     "save_every": 100,
                 }
                 | training,
-                "verify": {"samples": 1},
+                "verify": {"samples": 1, "max_new_tokens": 12},
                 "output": str(tmp_path / "run"),
             }
         )

@@ -61,7 +61,7 @@ def _config(tiny: Path, shapes: Path, output: Path, **changes: Any) -> RunConfig
             | changes.pop("data", {}),
             "tuning": tuning | changes.pop("tuning", {}),
             "training": training | changes.pop("training", {}),
-            "verify": {"samples": 1},
+            "verify": {"samples": 1, "max_new_tokens": 12},
             "output": str(output),
         }
         | changes

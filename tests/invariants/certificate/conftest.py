@@ -42,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder, shapes_folder
                 "precision": "fp32",
                 "gradient_checkpointing": False,
             },
-            "verify": {"samples": 2},
+            "verify": {"samples": 2, "max_new_tokens": 12},
             "output": str(folder / "run"),
         }
     )

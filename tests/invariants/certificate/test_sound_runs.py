@@ -99,7 +99,7 @@ def test_a_run_on_transparent_pictures_holds_and_says_so(
                 "precision": "fp32",
                 "gradient_checkpointing": False,
             },
-            "verify": {"samples": 2},
+            "verify": {"samples": 2, "max_new_tokens": 12},
             "output": str(tmp_path / "run"),
         }
     )
