@@ -82,17 +82,20 @@ def exploding_gradients(history: History, facts: RunFacts) -> Iterator[Alarm]:
 
 def _explosion(history: History, tower: str) -> tuple[float, float] | None:
     """The norm and the usual one of a tower that explodes."""
-    reach = EXPLODING_MEDIAN_LINES + EXPLODING_LINES
-    norms = [_norm(line, tower) for line in history.lines[-reach:]]
+    last = [_norm(line, tower) for line in history.lines[-EXPLODING_LINES:]]
     first = [_norm(line, tower) for line in history.lines[:EXPLODING_FIRST_LINES]]
-    known = [norm for norm in norms[:-EXPLODING_LINES] if norm > 0]
-    begun = [norm for norm in first if norm > 0]
+    limit = EXPLODING_START_FACTOR * max(first, default=0.0)
+    if any(norm < limit for norm in last):
+        # Nearly always: the lines for the median need not be looked at.
+        return None
+    reach = EXPLODING_MEDIAN_LINES + EXPLODING_LINES
+    norms = [_norm(line, tower) for line in history.lines[-reach:-EXPLODING_LINES]]
+    known = [norm for norm in norms if norm > 0]
     if len(known) < EXPLODING_FIRST_LINES:
         return None
     usual = statistics.median(known)
-    limit = max(EXPLODING_FACTOR * usual, EXPLODING_START_FACTOR * max(begun, default=0.0))
-    if all(norm >= limit for norm in norms[-EXPLODING_LINES:]):
-        return norms[-1], usual
+    if all(norm >= EXPLODING_FACTOR * usual for norm in last):
+        return last[-1], usual
     return None
 
 
