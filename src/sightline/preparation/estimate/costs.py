@@ -110,6 +110,7 @@ class Costs:
         self._device = device
         self._static: dict[int, Static] = {}
         self._collated: dict[tuple[int, ...], dict[str, torch.Tensor]] = {}
+        self._ran: dict[tuple[int, tuple[int, ...], bool, bool], Pass] = {}
 
     def worst(self, settings: Settings, *, stage: int | None = None) -> Cost:
         """The peak over the micro-batches that cost most, in a stage or in all."""
@@ -145,20 +146,23 @@ class Costs:
     def run(
         self, stage: int, samples: tuple[int, ...], *, checkpointing: bool, accumulates: bool
     ) -> Pass:
-        """A pass in a stage."""
-        enter_stage(self.model, self.plan, stage)
-        if samples not in self._collated:
-            self._collated[samples] = self.batches.collate(samples)
-        return simulate(
-            self.model,
-            self._family,
-            self._collated[samples],
-            self._loss,
-            self._device,
-            checkpointing=checkpointing,
-            autocast=self.dtype == torch.bfloat16,
-            accumulates=accumulates,
-        )
+        """A pass in a stage; the same is simulated once, whatever settings lead to it."""
+        key = stage, samples, checkpointing, accumulates
+        if key not in self._ran:
+            enter_stage(self.model, self.plan, stage)
+            if samples not in self._collated:
+                self._collated[samples] = self.batches.collate(samples)
+            self._ran[key] = simulate(
+                self.model,
+                self._family,
+                self._collated[samples],
+                self._loss,
+                self._device,
+                checkpointing=checkpointing,
+                autocast=self.dtype == torch.bfloat16,
+                accumulates=accumulates,
+            )
+        return self._ran[key]
 
     def static(self, stage: int) -> Static:
         """Memory that does not change within a step of a stage."""
