@@ -163,7 +163,7 @@ def test_a_second_signal_ends_a_save_at_once(tmp_path: Path, start: Start) -> No
 
 def test_a_signal_to_a_process_and_its_group_is_one(tmp_path: Path, start: Start) -> None:
     """As timeout(1) sends it: both are seen, one after the other, while the step is in C++."""
-    process = start("long-step")
+    process = start("step-in-c")
     wait_until(process, lambda: "in the step" in said(tmp_path))
     process.send_signal(signal.SIGTERM)
     time.sleep(0.01)
