@@ -21,6 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -151,9 +152,18 @@ class Outcome(NamedTuple):
     err: str
 
 
+@cache
+def _commands_of(app: Any) -> Any:
+    from typer.main import get_command
+
+    return get_command(app)
+
+
 @pytest.fixture
-def command() -> Callable[..., Outcome]:
+def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """The command in this process: fast, with the same exit codes and streams."""
+    # The runner makes all commands anew at each call.
+    monkeypatch.setattr("typer.testing._get_command", _commands_of)
 
     def run(*arguments: object) -> Outcome:
         from typer.testing import CliRunner

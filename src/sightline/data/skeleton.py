@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -135,6 +136,7 @@ def _written(video: VideoPart) -> str | list[str]:
     return str(video.path) if video.frames is None else [str(path) for path in video.frames]
 
 
+@cache
 def writes_texts_unseen(template: str) -> bool:
     """Whether a template only writes texts, and never looks into one.
 

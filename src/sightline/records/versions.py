@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 _PACKAGES = (
@@ -20,10 +21,13 @@ _PACKAGES = (
 
 def collect_versions() -> dict[str, str]:
     """Version of Python and of every package that can change a result."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    return {"python": platform.python_version(), **{one: _version_of(one) for one in _PACKAGES}}
+
+
+@cache
+def _version_of(package: str) -> str:
+    # Each is looked for in every folder of sys.path; what is imported does not change any more.
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

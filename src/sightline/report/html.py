@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -32,9 +33,21 @@ def render_template(name: str, values: Mapping[str, Any], *, scripts: Sequence[s
         scripts: File names of the page's scripts. The policy of the page names the hash of each,
             so that a browser runs these and nothing else.
     """
-    loader = PackageLoader("sightline.report")
+    environment = _environment()
+    assert environment.loader is not None
+    sources = [environment.loader.get_source(environment, script)[0] for script in scripts]
+    page = {
+        "scripts": [Markup(source) for source in sources],
+        "script_hashes": [script_hash(source) for source in sources],
+    }
+    return environment.get_template(name).render({**values, **page})
+
+
+@cache
+def _environment() -> Environment:
+    """Made once: it keeps the templates that it has compiled."""
     environment = Environment(
-        loader=loader,
+        loader=PackageLoader("sightline.report"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
@@ -53,12 +66,7 @@ def render_template(name: str, values: Mapping[str, Any], *, scripts: Sequence[s
     # tojson escapes what could end a script or begin a tag: <, >, & and the apostrophe.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.globals["plural"] = plural
-    sources = [loader.get_source(environment, script)[0] for script in scripts]
-    page = {
-        "scripts": [Markup(source) for source in sources],
-        "script_hashes": [script_hash(source) for source in sources],
-    }
-    return environment.get_template(name).render({**values, **page})
+    return environment
 
 
 def script_hash(source: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -127,7 +127,7 @@ class Tracker(TorchDispatchMode):
             self._timeline.free(number)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = list(_tensors((args, kwargs)))
+        given = _tensors(args, kwargs)
         if not given:
             return _factory(func, args, kwargs)
         if all(tensor.device != _META for tensor in given):
@@ -149,15 +149,20 @@ class Tracker(TorchDispatchMode):
             self.flops += int(flop_registry[packet](*args, **kwargs, out_val=out))
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _tensors(one)
+def _tensors(*values: Any) -> list[torch.Tensor]:
+    """Those among the values and inside them."""
+    # Called for every operation: no recursion, no generator.
+    found: list[torch.Tensor] = []
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+    return found
 
 
 def _mapped(value: Any) -> Any:
