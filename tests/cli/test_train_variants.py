@@ -79,7 +79,7 @@ def _train(command, folder: Path, shapes: Path, family: str, tuning: dict[str, A
             "max_steps": 2,
             "learning_rate": 3e-3,
             "batch_size": 2,
-            "gradient_accumulation": 4,
+            "gradient_accumulation": 2,
             "warmup_ratio": 0.0,
             "precision": "fp32",
         },
