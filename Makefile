@@ -1,7 +1,7 @@
 # Every target sets up by itself: `make demo` and `make test` are enough on a fresh machine.
 
 PYTHON ?= python3
-JOBS ?= 3
+JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ LOWEST_STAMP := $(LOWEST)/.stamp
 
 # Compiled once, also where the environment says otherwise: the tests start Python many times.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
-# In the order of collection, in which files that take long come first; a third job fills the waits.
+# In the order of collection, long files first; more jobs than cores fill the waits.
 PYTEST_FLAGS := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--no-emit-index-url --no-annotate --custom-compile-command "make pins" pyproject.toml
