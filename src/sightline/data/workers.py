@@ -30,7 +30,9 @@ _NONE = -1
 _GONE = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _SIGNAL = re.compile(r"is killed by signal: ([^.]+)\.")
 _EXIT = re.compile(r"exited unexpectedly with exit code (\d+)")
-_SECONDS_TO_DIE = 1.0
+# A worker whose end of a line is closed is dying, which takes seconds where the machine is busy;
+# another fault of files need not be a worker's.
+_SECONDS_TO_DIE, _SECONDS_TO_WONDER = 20.0, 1.0
 
 
 class WorkerBoard:
@@ -105,7 +107,8 @@ class WorkerBoard:
         said = [text for text in texts if _GONE.search(text)]
         if not said and any(isinstance(one, OSError | EOFError) for one in _chain(error)):
             # A tensor is fetched from the worker that made it: if that is dead, the line is.
-            said = _late_words()
+            is_line = any(isinstance(one, ConnectionError | EOFError) for one in _chain(error))
+            said = _late_words(_SECONDS_TO_DIE if is_line else _SECONDS_TO_WONDER)
         if not said:
             return None
         pids = {pid for text in said for pid in _pids_in(text)}
@@ -192,9 +195,9 @@ def _this_worker() -> int:
     return 0 if worker is None else worker.id
 
 
-def _late_words() -> list[str]:
+def _late_words(seconds: float) -> list[str]:
     """What torch says of a worker that is dying at this moment."""
-    until = time.monotonic() + _SECONDS_TO_DIE
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
             # Torch's handler of children that end raises wherever the process is.

@@ -245,7 +245,7 @@ def test_a_line_that_breaks_before_torch_knows_is_explained() -> None:
     """A tensor is fetched from its worker; that the worker is dead is known a moment later."""
     board = WorkerBoard(1)
     board.on(9)
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.3)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
     board._pids[0] = child.pid
 
     def torchs(signum: int, frame: object) -> None:
