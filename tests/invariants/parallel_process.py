@@ -7,6 +7,7 @@ every tensor moved.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ from sightline.data.batches import StepPlan
 from sightline.data.blanks import Blanks
 from sightline.errors import RunError
 from sightline.model import (
+    Checkpoint,
     attend_by_segments,
     follow_engine,
     load_weights,
@@ -123,10 +125,11 @@ class Poisoned(SightlineTrainer):
 TRAINERS = {"scale": Unscaled, "nan": Poisoned}
 
 
-def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], folder: Path) -> Any:
+def update(
+    setting: dict[str, Any], checkpoint: Checkpoint, samples: list[EncodedSample], folder: Path
+) -> Any:
     """Train as a setting says; what came of it."""
     how = DEFAULTS | setting
-    checkpoint = open_checkpoint(model)
     batch_size, accumulation = how["split"]
     training = TrainingConfig.model_validate(
         {
@@ -143,7 +146,7 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
     )
     announce_deepspeed(training)
     torch.manual_seed(0)
-    plain: Any = load_weights(model, dtype=torch.float32)
+    plain: Any = load_weights(checkpoint.source, dtype=torch.float32)
     attend_by_segments(plain, checkpoint.family)
     follow_engine(plain, checkpoint.position_rule, check_given=False)
     plan = resolve_plan(
@@ -233,11 +236,15 @@ def update(setting: dict[str, Any], model: str, samples: list[EncodedSample], fo
 
 def main(settings: str, folder: str) -> None:
     given = json.loads(Path(settings).read_text(encoding="utf-8"))
-    encoder = make_encoder(open_checkpoint(given["model"]))
+    checkpoint = open_checkpoint(given["model"])
+    encoder = make_encoder(checkpoint)
     source = Source(path=given["data"], allow_outside=True)
     samples = [encoder.encode(one) for one in read_source(source)]
+    # The Trainer has the collector of garbage look through everything at each start.
+    gc.collect()
+    gc.freeze()
     for number, setting in enumerate(given["settings"]):
-        found = update(setting, given["model"], samples, Path(folder))
+        found = update(setting, checkpoint, samples, Path(folder))
         if RANK == 0 or "error" in found:
             torch.save(found, Path(folder) / f"{number}{'' if RANK == 0 else '-other'}.pt")
         if RANK == 0:
