@@ -50,8 +50,10 @@ def _load() -> None:
     import transformers.trainer  # noqa: F401
 
     import sightline.checks.verify
+    import sightline.cli.live
     import sightline.cli.main
-    import sightline.training.run  # noqa: F401
+    import sightline.cli.rehearse
+    import sightline.cli.train  # noqa: F401
 
     # What is there now is garbage in no child: none need look through it.
     gc.collect()
