@@ -30,6 +30,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+# From so many on, most of what can be loaded will be.
+MANY_TESTS = 1000
 FAMILY_KEYS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
 
@@ -38,8 +40,14 @@ def pytest_configure() -> None:
     _module("warm/start").serve(_module("warm/client"))
 
 
-def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over what is loaded, and look less often."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the collector of garbage pass over what is loaded, and look less often.
+
+    The Trainer has it look through everything, at each start.
+    """
+    if len(session.items) >= MANY_TESTS:
+        import sightline.checks.verify
+        import sightline.cli.train  # noqa: F401
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
