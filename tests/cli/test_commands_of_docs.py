@@ -70,6 +70,10 @@ def test_the_smallest_run_yaml_is_the_same_in_both_readmes_and_runs(command, own
     outcome = command("train", "run.yaml", *tried, *quick)
     assert outcome.code == 0, outcome.err
     assert (own_data / "runs" / "try" / "merged" / "config.json").is_file()
+    # What the README asks of it next: held-out samples.
+    evaluated = command("evaluate", "runs/try", "--before", "--max-new-tokens", "8")
+    assert evaluated.code == 0, evaluated.err
+    assert (own_data / "runs" / "try" / "evaluation.json").is_file()
 
 
 def test_an_interrupted_run_goes_on(command, own_data) -> None:
