@@ -45,10 +45,10 @@ def test_every_public_name_is_there_documented_and_used_on_the_page(name: str) -
 
 
 def test_type_checkers_are_told_the_same_names() -> None:
-    stub = ast.parse((ROOT / "src/sightline/__init__.pyi").read_text("utf-8"))
+    declared = ast.parse((ROOT / "src/sightline/__init__.pyi").read_text("utf-8"))
     told = {
         alias.asname: f"{node.module}"
-        for node in stub.body
+        for node in declared.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }

@@ -214,6 +214,7 @@ def _portable(error: Exception) -> Exception:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
+        # Anything may come from making another's error again.
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 

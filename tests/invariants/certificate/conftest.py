@@ -22,8 +22,38 @@ from sightline.training import SilentObserver, train
 NUM_STEPS = 30
 
 
+TrainOn = Callable[..., RunDirectory]
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder, shapes_folder: Path) -> Path:
+def train_on(tiny_folder: Callable[[str], Path]) -> TrainOn:
+    """Trains a tiny model for some steps on a source, with two probes."""
+
+    def run(source: Any, output: Path, *, num_steps: int) -> RunDirectory:
+        config = RunConfig.model_validate(
+            {
+                "model": str(tiny_folder("qwen2_5_vl")),
+                "data": {"train": [source]},
+                "training": {
+                    "max_steps": num_steps,
+                    "gradient_accumulation": 1,
+                    "learning_rate": 3e-3,
+                    "precision": "fp32",
+                    "gradient_checkpointing": False,
+                },
+                "verify": {"samples": 2, "max_new_tokens": 12},
+                "output": str(output),
+            }
+        )
+        return train(config, SilentObserver()).run
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, train_on: TrainOn, shapes_folder: Path
+) -> Path:
     """A short run on one picture and one video; both are probes."""
     folder = tmp_path_factory.mktemp("certificate")
     rows = [json.loads(line) for line in (shapes_folder / "train.jsonl").open(encoding="utf-8")]
@@ -31,22 +61,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_folder, shapes_folder
     video = next(row for row in rows if "video" in row)
     data = folder / "two.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in (picture, video)), encoding="utf-8")
-    config = RunConfig.model_validate(
-        {
-            "model": str(tiny_folder("qwen2_5_vl")),
-            "data": {"train": [{"path": data, "media_root": shapes_folder}]},
-            "training": {
-                "max_steps": NUM_STEPS,
-                "gradient_accumulation": 1,
-                "learning_rate": 3e-3,
-                "precision": "fp32",
-                "gradient_checkpointing": False,
-            },
-            "verify": {"samples": 2, "max_new_tokens": 12},
-            "output": str(folder / "run"),
-        }
-    )
-    return train(config, SilentObserver()).run.path
+    source = {"path": data, "media_root": shapes_folder}
+    return train_on(source, folder / "run", num_steps=NUM_STEPS).path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

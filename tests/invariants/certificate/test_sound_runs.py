@@ -14,9 +14,7 @@ from typer.testing import CliRunner
 from sightline.checks import logits, verify
 from sightline.checks.finding import verdict
 from sightline.cli.main import app
-from sightline.config import RunConfig
 from sightline.records import read_json
-from sightline.training import SilentObserver, train
 
 
 def test_an_untouched_copy_holds(copy: Any) -> None:
@@ -79,7 +77,7 @@ def _hide_half(path: Path) -> None:
 
 
 def test_a_run_on_transparent_pictures_holds_and_says_so(
-    as_copy: Callable[[Any], Any], tmp_path: Path, tiny_folder, shapes_folder: Path
+    as_copy: Callable[[Any], Any], tmp_path: Path, train_on, shapes_folder: Path
 ) -> None:
     shutil.copytree(shapes_folder, tmp_path / "data")
     rows = [json.loads(line) for line in (tmp_path / "data/train.jsonl").open(encoding="utf-8")]
@@ -88,22 +86,7 @@ def test_a_run_on_transparent_pictures_holds_and_says_so(
     data.write_text("".join(json.dumps(row) + "\n" for row in two), encoding="utf-8")
     clear = tmp_path / "data" / two[0]["image"]
     _hide_half(clear)
-    config = RunConfig.model_validate(
-        {
-            "model": str(tiny_folder("qwen2_5_vl")),
-            "data": {"train": [str(data)]},
-            "training": {
-                "max_steps": 6,
-                "gradient_accumulation": 1,
-                "learning_rate": 3e-3,
-                "precision": "fp32",
-                "gradient_checkpointing": False,
-            },
-            "verify": {"samples": 2, "max_new_tokens": 12},
-            "output": str(tmp_path / "run"),
-        }
-    )
-    copy = as_copy(train(config, SilentObserver()).run)
+    copy = as_copy(train_on(str(data), tmp_path / "run", num_steps=6))
     findings = copy.verify()
     assert copy.failing(findings) == set()
     told = findings["tokens.media_pixels"]
