@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 LOWEST := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.stamp
+# What other tools of the benchmarks have in environments of their own.
+PEERS := $(patsubst benchmarks/peers/%.txt,.peers/%/.stamp,$(wildcard benchmarks/peers/*.txt))
 
 # Compiled once, also where the environment says otherwise: the tests start Python many times.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
@@ -18,7 +20,7 @@ PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-lowest check format bench docs pins wheel clean
+.PHONY: help setup demo test test-lowest check format bench peers docs pins wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,16 +48,18 @@ format: $(STAMP) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure everything, in an hour; PEERS="--swift PYTHON" adds other tools
+bench: $(STAMP) ## Measure everything, in an hour or two; other tools too, after make peers
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/positions.py
-	$(BIN)/python benchmarks/data.py $(PEERS)
+	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/preparation.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tuning.py
 	$(BIN)/python benchmarks/startup.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/head_loss.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py $(PEERS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/proof.py
 	$(BIN)/python benchmarks/gpu.py
+
+peers: $(PEERS) ## Make .peers, where other tools live that the benchmarks measure: 11 GB
 
 docs: $(STAMP) ## Write docs/configuration.md and the schema again and check what the documents say
 	@{ printf '%s\n' '# The run configuration' '' \
@@ -80,13 +84,18 @@ wheel: $(STAMP) ## Build the wheel, install it into an empty environment, and ru
 	cd dist && environment/bin/sightline demo --output demo
 
 clean: ## Remove the environments and caches; runs/ stays
-	rm -rf $(VENV) $(LOWEST) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .peers dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(STAMP): pyproject.toml requirements.txt
 	$(call make_environment,$(VENV),requirements.txt)
 
 $(LOWEST_STAMP): pyproject.toml requirements-lowest.txt requirements.txt
 	$(call make_environment,$(LOWEST),requirements-lowest.txt)
+
+.peers/%/.stamp: benchmarks/peers/%.txt | $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .peers/$*
+	$(BIN)/uv pip install --quiet --python .peers/$*/bin/python --requirements $<
+	@touch $@
 
 # $(1) the environment, $(2) its pins. uv and the build tool have the versions of requirements.txt.
 define make_environment

@@ -1,9 +1,10 @@
 """The pass over the data: beside the family's processor and beside other tools' own passes.
 
-``python benchmarks/data.py [--llamafactory PYTHON] [--swift PYTHON] [--largest 1000000]``: the two
-options name the Python of an environment that has the tool; without them it is left out. Everything
-is made on the spot: pictures, rows, and a tiny Qwen2.5-VL whose tokenizer and processor are real.
-Those who take part take turns, and medians count. The index is thrown away between turns.
+``python benchmarks/data.py [--llamafactory PYTHON] [--swift PYTHON] [--largest 1000000]``: other
+tools prepare in environments of their own, those of `make peers` where none is named; where there
+is none they are left out. Everything is made on the spot: pictures, rows, and a tiny Qwen2.5-VL
+whose tokenizer and processor are real. Those who take part take turns, and medians count. The index
+is thrown away between turns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from environments import add_peers, not_measured
 from PIL import Image
 
 from sightline.config import RunConfig
@@ -267,14 +269,13 @@ def peers(work: Path, source: Path, pythons: dict[str, str]) -> None:
         ratio = median(rates["Sightline"]) / median(taken)
         print(f"{name:<34}{median(taken):>17.1f} {tokens[name]:>11,} {ratio:>12.0f}x")
     for name in commands.keys() - pythons.keys():
-        print(f"{name}: not measured; name the Python of an environment that has it")
+        print(not_measured(name))
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--llamafactory", metavar="PYTHON")
-    parser.add_argument("--swift", metavar="PYTHON")
+    add_peers(parser, "llamafactory", "swift")
     parser.add_argument("--largest", type=int, default=1_000_000, metavar="ROWS")
     parser.add_argument("--measure", nargs=2, type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

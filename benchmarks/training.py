@@ -2,8 +2,9 @@
 
 ``python benchmarks/training.py [PART ...] [--llamafactory PYTHON] [--swift PYTHON] [--trl PYTHON]``
 
-The options name the Python of an environment that has LLaMA-Factory, ms-swift or TRL; without them
-they are left out. Parts, all of them where none is named:
+LLaMA-Factory, ms-swift and TRL train in environments of their own: those of `make peers`, or others
+whose Python an option names. Where there is none they are left out. Parts, all of them where none
+is named:
 
 - ``small`` and ``large``: 64 pictures with boxes, a tiny model and one of 107 million weights;
 - ``lengths``: lengths as they are in the wild, packed and padded;
@@ -18,7 +19,6 @@ Everything is made on the spot. Everyone is a process of its own with one thread
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from environments import add_peers, not_measured
 from training_lengths import lengths
 from training_processes import processes
 from training_startup import startup
@@ -83,7 +84,7 @@ def beside_others(name: str, given: argparse.Namespace, work: Path) -> Outcome:
         model=made_model(work, name),
         data=made_pictures(work),
         samples=NUM_PICTURES,
-        epochs=given.epochs or {"small": 2, "large": 1}[name],
+        epochs=given.epochs,
     )
     peers = [make(getattr(given, key)) for key, make in PEERS.items() if getattr(given, key)]
     # TRL last: it takes as long as all others together.
@@ -100,7 +101,7 @@ def beside_others(name: str, given: argparse.Namespace, work: Path) -> Outcome:
         print(f"{contender.name}: {versions_of(contender)}")
     for key in PEERS:
         if not getattr(given, key):
-            print(f"{key}: not measured; name the Python of an environment that has it")
+            print(not_measured(key))
     sizes = {trained.trained for turns in results.values() for trained, _ in turns}
     print(f"numbers that train: {', '.join(f'{size:,}' for size in sorted(filter(None, sizes)))}")
     return missed
@@ -185,15 +186,16 @@ def main() -> None:
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    for key in PEERS:
-        # Not resolved: the Python of an environment is often a link out of it.
-        parser.add_argument(f"--{key}", metavar="PYTHON", type=os.path.abspath)
-    parser.add_argument("--epochs", type=int, help="of small (2) and large (1)")
+    add_peers(parser, *PEERS)
+    parser.add_argument("--no-peers", action="store_true", help="leave other tools out")
+    parser.add_argument("--epochs", type=int, default=2, help="of small and large")
     parser.add_argument("--rounds", type=int, default=3, help="of Sightline and the lean loop")
     parser.add_argument("--all-rounds", action="store_true", help="of the others, too, not one")
     parser.add_argument("--no-plain", action="store_true", help="leave the plain loop out")
     parser.add_argument("--work", type=Path, help="keep what is made here")
     given = parser.parse_args()
+    if given.no_peers:
+        vars(given).update(dict.fromkeys(PEERS))
     unknown = [part for part in given.parts if part not in PARTS]
     if unknown:
         parser.error(f"{unknown[0]}: parts are {', '.join(PARTS)}")

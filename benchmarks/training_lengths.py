@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from environments import not_measured
 from training_tools import Contender, Trained, llamafactory, sightline, turn, versions_of
 from training_work import Job, Outcome, draw_pictures
 
@@ -42,7 +43,7 @@ def lengths(work: Path, model: Path, lf: str | None) -> Outcome:
     ratio = found[padded.name].seconds / found[packed.name].seconds
     outcome.at_least("packed over padded", ratio, 1.8)
     if not lf:
-        print("llamafactory: not measured; name the Python of an environment that has it")
+        print(not_measured("llamafactory"))
         return outcome
     tool, packed = _as_it_comes(llamafactory(lf)), _packed_to(BUDGET // SCALE)
     contenders = [padded, sightline("packed", packing="on"), packed, tool]

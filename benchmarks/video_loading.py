@@ -1,11 +1,12 @@
 """Frames of videos: sought against decoded in order, and beside other tools' readers.
 
 ``python benchmarks/video_loading.py [--qwen-vl-utils PYTHON] [--videos FOLDER] [--seconds 3600]``:
-PYTHON is an environment that has qwen-vl-utils; without it that column is left out. A long video is
-made on the spot; the others are all videos of a folder, ../shared/data if it is there. Everything
-runs on one core, those who take part take turns, and medians count. Times run from the path to the
-frames, header included. For the long video every measurement is a process of its own, and the peak
-of memory is what comes on top of the libraries.
+PYTHON is of an environment that has qwen-vl-utils, that of `make peers` where none is named; where
+there is none, that column is left out. A long video is made on the spot; the others are all videos
+of a folder, ../shared/data if it is there. Everything runs on one core, those who take part take
+turns, and medians count. Times run from the path to the frames, header included. For the long video
+every measurement is a process of its own, and the peak of memory is what comes on top of the
+libraries.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from environments import add_peers
 from PIL import Image
 
 from sightline.data.shapes.clips import CODECS, write_video
@@ -321,7 +323,7 @@ def machine(python: str | None, some_video: Path) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--qwen-vl-utils", metavar="PYTHON")
+    add_peers(parser, "qwen-vl-utils")
     parser.add_argument("--videos", type=Path, default=HERE.parents[1] / "shared" / "data")
     parser.add_argument("--seconds", type=int, default=3600)
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)

@@ -57,6 +57,17 @@ def test_pins_are_plain(root: Path, name: str) -> None:
     ]
 
 
+def test_other_tools_of_the_benchmarks_are_pinned(root: Path) -> None:
+    """Figures name versions: an environment that is made later has the same."""
+    found = sorted((root / "benchmarks" / "peers").glob("*.txt"))
+    assert [path.stem for path in found] == ["llamafactory", "qwen-vl-utils", "swift", "trl"]
+    for path in found:
+        lines = path.read_text("utf-8").splitlines()
+        pins = [line for line in lines if not line.startswith("#")]
+        assert pins, path
+        assert [line for line in pins if not PIN.match(line)] == [], path
+
+
 @pytest.mark.parametrize(("name", "extra"), zip(PIN_FILES, ["dev", "test"], strict=True))
 def test_every_dependency_is_pinned_inside_its_range(root: Path, name: str, extra: str) -> None:
     pins = _pins(root, name)
