@@ -46,6 +46,28 @@ class AnswerOptions:
         return ["-".join(Path(str(title)).stem for title in titles)] if titles else []
 
 
+def refuse_early(model: str, options: AnswerOptions) -> None:
+    """Refuse what cannot be asked before the libraries are loaded, which takes seconds.
+
+    Args:
+        model: As on the command line.
+        options: See there.
+
+    Raises:
+        ConfigError: A word that no option takes, or a run without data to ask.
+    """
+    for option, given, known in (
+        ("turns", options.turns, ("last", "all")),
+        ("precision", options.precision, ("auto", "bf16", "fp32")),
+    ):
+        if given not in known:
+            *others, last = known
+            raise ConfigError(f"--{option} {given}: it is {', '.join(others)} or {last}.")
+    # What is no run may be a model that is not there, which says more.
+    if (Path(model) / "config.yaml").is_file():
+        asked_config(model, Path(), options)
+
+
 def make_predictions(
     model: str, output: Path, options: AnswerOptions, console: Console, *, base: bool
 ) -> None:
@@ -69,7 +91,6 @@ def make_predictions(
     from sightline.preparation import make_encoder, prepare_data
     from sightline.records import collect_versions
 
-    _refuse_unknown(options)
     given = resolve_model(model, tiny_folder(model, output))
     what = served(given, base=base)
     config = asked_config(model, output, options)
@@ -182,16 +203,6 @@ def _source(given: str) -> Any:
     source = parse_value(given)
     assert isinstance(source, dict), "YAML in braces is a mapping"
     return source
-
-
-def _refuse_unknown(options: AnswerOptions) -> None:
-    for option, given, known in (
-        ("turns", options.turns, ("last", "all")),
-        ("precision", options.precision, ("auto", "bf16", "fp32")),
-    ):
-        if given not in known:
-            *others, last = known
-            raise ConfigError(f"--{option} {given}: it is {', '.join(others)} or {last}.")
 
 
 def _tell_left_out(data: Any, output: Path, console: Console) -> None:

@@ -8,7 +8,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from sightline.cli.answers import AnswerOptions, make_predictions
+from sightline.cli.answers import AnswerOptions, make_predictions, refuse_early
 from sightline.cli.console import make_console, quiet_libraries, user_errors
 from sightline.cli.predict import default_output
 from sightline.cli.progress import counted
@@ -112,6 +112,7 @@ def _refuse_disagreeing(
                 "Its base is compared with --before; two files of predictions with "
                 "sightline evaluate AFTER.jsonl --against BEFORE.jsonl."
             )
+        refuse_early(what, options)
         return
     plain = AnswerOptions()
     names = [

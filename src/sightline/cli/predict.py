@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sightline.cli.answers import AnswerOptions, make_predictions
+from sightline.cli.answers import AnswerOptions, make_predictions, refuse_early
 from sightline.cli.console import make_console, quiet_libraries, user_errors
 
 
 def predict_command(model: str, options: AnswerOptions, *, output: Path | None, base: bool) -> int:
     """Write predictions; 0, or 2 where something cannot be read."""
     with user_errors():
+        refuse_early(model, options)
         quiet_libraries()
         console = make_console()
         path = output or default_output(model, options, base=base)
