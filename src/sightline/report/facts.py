@@ -110,10 +110,10 @@ def _loaded(certificate: Mapping[str, Any]) -> str:
 def _open_verdict(run: RunRecords) -> Verdict:
     if run.state.get("finished"):
         title = "Not proven: the run was not verified"
-        detail = f"Prove it: sightline verify {run.name}"
+        detail = f"Prove it: sightline verify {run.typed}"
     else:
         title = "Not proven: training did not finish"
-        detail = "Go on from the newest checkpoint: sightline train CONFIG --resume"
+        detail = f"Go on from the newest checkpoint: sightline resume {run.typed}"
     return Verdict(kind="open", title=title, detail=detail)
 
 

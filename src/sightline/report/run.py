@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,13 @@ class RunRecords:
     def name(self) -> str:
         """Name of the directory."""
         return self.path.name
+
+    @property
+    def typed(self) -> str:
+        """The directory as a command names it that is typed in the working directory."""
+        here = Path.cwd()
+        below = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
+        return shlex.quote(str(below))
 
     @property
     def family_title(self) -> str:

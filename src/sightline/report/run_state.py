@@ -66,7 +66,7 @@ def run_state(run: RunRecords, *, step: int) -> RunState:
         return RunState(
             kind="stopped",
             title=f"Stopped after step {count_text(steps)}",
-            detail=f"A checkpoint is saved. Go on with: sightline resume {run.name}",
+            detail=f"A checkpoint is saved. Go on with: sightline resume {run.typed}",
         )
     if state == "training":
         return _broken(run.alarms, step) or _disproved(run.proof) or _going(run, step)
@@ -81,7 +81,7 @@ def num_steps_of(run: RunRecords) -> int | None:
 def _going(run: RunRecords, step: int) -> RunState:
     quiet = (
         "It may be at work on something long, or its process has ended. "
-        f"If it has, go on with: sightline resume {run.name}"
+        f"If it has, go on with: sightline resume {run.typed}"
     )
     if not step:
         return RunState(
@@ -145,11 +145,11 @@ def _trained(run: RunRecords) -> RunState:
         return RunState(
             kind="trained",
             title="Trained and exported; not verified",
-            detail=f"verify.enabled is false. Prove it: sightline verify {run.name}",
+            detail=f"verify.enabled is false. Prove it: sightline verify {run.typed}",
         )
     return RunState(
         kind="trained",
         title="Trained and exported; no verdict yet",
         detail="The exported model is being loaded afresh and compared. If nothing does that: "
-        f"sightline verify {run.name}",
+        f"sightline verify {run.typed}",
     )

@@ -117,7 +117,7 @@ def test_a_run_that_went_silent_says_for_how_long(run: Path) -> None:
     moment = FollowedRun(run, clock=lambda: written + 400).moment()
     assert moment["age_seconds"] == pytest.approx(400, abs=1)
     assert moment["quiet_after_seconds"] == 30
-    assert "sightline resume run" in moment["state"]["quiet"]
+    assert f"sightline resume {run}" in moment["state"]["quiet"]
     # A clock that is behind that of the disk is no reason for a negative age.
     assert FollowedRun(run, clock=lambda: written - 50).moment()["age_seconds"] == 0
 
@@ -137,7 +137,7 @@ def test_states_are_told_in_words(run: Path, maker: Any) -> None:
         return FollowedRun(run).moment()["state"]
 
     assert state(state="stopped", steps=50)["title"] == "Stopped after step 50"
-    assert "sightline resume run" in state(state="stopped")["detail"]
+    assert f"sightline resume {run}" in state(state="stopped")["detail"]
     assert state(state="trained")["title"] == "Trained and exported; no verdict yet"
     config = run / "config.yaml"
     config.write_text(config.read_text("utf-8") + "verify:\n  enabled: false\n", encoding="utf-8")

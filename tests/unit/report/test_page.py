@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from sightline.errors import RunError
+from sightline.report.facts import verdict_of
 from sightline.report.html import script_hash
 from sightline.report.page import SCRIPTS, render_run
+from sightline.report.run import load_run
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -177,6 +179,21 @@ def test_a_run_that_only_began_has_a_page(tmp_path: Path, maker: Any, read_page:
     page = read_page(render_run(run).read_text(encoding="utf-8"))
     assert page.faults == []
     assert "Not proven: training did not finish" in page.text
+
+
+@pytest.mark.parametrize(
+    ("here", "named"),
+    [(".", "'my runs/first'"), ("my runs", "first"), ("elsewhere", "'{whole}/my runs/first'")],
+)
+def test_a_command_names_the_run_as_it_is_typed_here(
+    tmp_path: Path, maker: Any, monkeypatch: pytest.MonkeyPatch, here: str, named: str
+) -> None:
+    run = maker.make_run(tmp_path / "my runs/first")
+    (run / "certificate.json").unlink()
+    (tmp_path / here).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / here)
+    verdict = verdict_of(load_run(run))
+    assert verdict.detail == f"Prove it: sightline verify {named.format(whole=tmp_path.resolve())}"
 
 
 def test_samples_that_did_not_train_are_listed(tmp_path: Path, maker: Any, read_page: Any) -> None:

@@ -170,7 +170,7 @@ def test_a_silent_run_and_an_ended_server_are_said(run: Path, browser: Any) -> N
         page.page.goto(f"http://127.0.0.1:{port}/")
         page.wait("!document.querySelector('#quiet').hidden")
         assert page.text("#quiet").startswith("Nothing was written for 1 h 00 min.")
-        assert "sightline resume run" in page.text("#quiet")
+        assert f"sightline resume {run}" in page.text("#quiet")
         # A server that has nothing new to say is there all the same.
         page.page.wait_for_timeout(2500)
         assert page.page.locator("#lost").is_hidden()
