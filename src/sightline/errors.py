@@ -26,6 +26,17 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its kind where it says nothing.
+
+    >>> first_line(ValueError("no such key\\n(and forty lines more)"))
+    'no such key'
+    >>> first_line(MemoryError())
+    'MemoryError'
+    """
+    return [*str(error).strip().splitlines(), type(error).__name__][0]
+
+
 class SightlineError(Exception):
     """Base of every error that is the user's to mend.
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from sightline.checks.sequences import CASES, Case, write_case
-from sightline.errors import LayoutError, ModelError
+from sightline.errors import LayoutError, ModelError, first_line
 from sightline.families import FAMILIES, Family
 from sightline.model import ReferenceFamily, reference_family
 from sightline.positions import place_batch, placeholder_kinds
@@ -97,7 +97,7 @@ def compare_case(case: Case, reference: ReferenceFamily) -> CaseResult:
     try:
         placed = place_batch(inputs["input_ids"], reference.rule, **_grids(inputs))
     except LayoutError as error:
-        return CaseResult(case=case.name, verdict="refused", meaning=str(error).splitlines()[0])
+        return CaseResult(case=case.name, verdict="refused", meaning=first_line(error))
     version = f"transformers {transformers.__version__}"
     try:
         theirs, their_deltas = call_rope_index(reference.model, inputs, reference.rule)

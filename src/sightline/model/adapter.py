@@ -19,7 +19,7 @@ from peft.utils import load_peft_weights
 from torch import nn
 from transformers import PreTrainedModel
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, first_line
 from sightline.model.fingerprint import fingerprint
 from sightline.model.load import load_weights
 from sightline.model.pickles import refuse_pickles
@@ -30,6 +30,7 @@ PREPARATION_FILE = "sightline.json"
 """What Sightline writes beside an exported model or adapter."""
 
 _ADVICE = "Use the base that the adapter was trained on, and the adapter's whole folder."
+_WHOLE = "Name a folder that PEFT saved, whole; copy it again if it is damaged."
 _STANDS_ON = re.compile(r"\.base_layer(?=\.)")
 _WRAPPED = re.compile(r"\.(base_layer|original_module)(?=\.)")
 _ADDED = re.compile(r"\.(lora_\w+|modules_to_save)\.")
@@ -91,7 +92,7 @@ def saved_tensors(adapter: Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         # PEFT asks the hub for what is missing; Safetensors has errors of its own.
         raise ModelError(
-            f"{adapter}: the adapter cannot be read: {str(error).strip().splitlines()[0]}"
+            f"{adapter}: the adapter cannot be read: {first_line(error)}\n{_WHOLE}"
         ) from error
 
 
@@ -162,7 +163,7 @@ def load_adapter(model: PreTrainedModel, adapter: Path, *, base: str = "the base
     except Exception as error:
         # PEFT asks the hub for what is missing; Safetensors and torch have errors of their own.
         raise ModelError(
-            f"{adapter}: the adapter cannot be loaded: {str(error).strip().splitlines()[0]}"
+            f"{adapter}: the adapter cannot be loaded: {first_line(error)}\n{_WHOLE}"
         ) from error
     _refuse_other_names(adapter, given, _names(adapted))
     _refuse_other_base(adapted, adapter, base)

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoConfig, AutoProcessor, PretrainedConfig
 
 from sightline.config import DataConfig, ImageConfig, VideoConfig
-from sightline.errors import ConfigError, ModelError
+from sightline.errors import ConfigError, ModelError, first_line
 from sightline.families import (
     MappedFamily,
     TrainableFamily,
@@ -83,7 +83,7 @@ def open_architecture(source: str) -> Architecture:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"{source}: config.json cannot be read: {_first_line(error)}\n"
+            f"{source}: config.json cannot be read: {first_line(error)}\n"
             "Use the config.json of a released checkpoint."
         ) from error
     return Architecture(source=source, family=family, config=config)
@@ -112,7 +112,7 @@ def open_checkpoint(
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             f"{processor_source or source}: the configuration or processor cannot be loaded: "
-            f"{_first_line(error)}\n"
+            f"{first_line(error)}\n"
             "A checkpoint needs config.json, the tokenizer and the processor's configuration."
         ) from error
     if data is not None:
@@ -158,7 +158,7 @@ def _model_type(source: str) -> str:
         raw, _ = PretrainedConfig.get_config_dict(source)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{source}: cannot be read as a folder or a hub id: {_first_line(error)}\n"
+            f"{source}: cannot be read as a folder or a hub id: {first_line(error)}\n"
             "Check the spelling, the network, or name a local folder."
         ) from error
     if "model_type" not in raw:
@@ -167,10 +167,6 @@ def _model_type(source: str) -> str:
             "Use the config.json of a released checkpoint."
         )
     return raw["model_type"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _apply_budget(processor: Any, data: DataConfig) -> None:

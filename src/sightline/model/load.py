@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, first_line
 from sightline.model.checkpoint import Architecture, Checkpoint
 from sightline.model.pickles import refuse_pickles
 from sightline.model.quantized import QuantizedWeights, settle
@@ -102,7 +102,7 @@ def load_weights(
     except Exception as error:
         # Safetensors and torch raise their own types for a broken file; all mean the same here.
         raise ModelError(
-            f"{source}: the weights cannot be loaded: {str(error).strip().splitlines()[0]}\n"
+            f"{source}: the weights cannot be loaded: {first_line(error)}\n"
             "Use a complete checkpoint with its *.safetensors; fetch it again if it is damaged."
         ) from error
     refuse_partial(source, info)

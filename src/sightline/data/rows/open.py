@@ -15,7 +15,7 @@ from sightline.data.rows.jsonl import JsonLines
 from sightline.data.rows.jsonlist import JsonList
 from sightline.data.rows.spool import SpooledRows
 from sightline.data.rows.tables import BUILDERS, LoadTable, TableRows, is_saved
-from sightline.errors import DataError
+from sightline.errors import DataError, first_line
 
 _JSON = {".json": JsonList, ".jsonl": JsonLines, ".ndjson": JsonLines}
 _COCO_KEYS = re.compile(rb'"(annotations|categories|images|info|licenses)"\s*:')
@@ -146,9 +146,8 @@ def _streamed(source: Source) -> Iterator[dict[str, Any]]:
                 # Not under their own names, which may be place or fault.
                 yield {"row": row}
     except Exception as error:  # the library raises some thirty kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"the data set cannot be read: {type(error).__name__}: {reason}",
+            f"the data set cannot be read: {type(error).__name__}: {first_line(error)}",
             file=source.title,
             fix="Check its name, its subset, its split and the network.",
             code="source.broken",

@@ -11,7 +11,7 @@ import torch
 from sightline.config import RunConfig
 from sightline.data.batches import sizes_of
 from sightline.data.index import num_cores
-from sightline.errors import PlanError
+from sightline.errors import PlanError, first_line
 from sightline.model import Checkpoint
 from sightline.preparation.costs import cost_rates
 from sightline.preparation.estimate.batches import Batches
@@ -67,8 +67,9 @@ def add_estimate(
         record["errors"].append(str(fault))
     except RuntimeError as fault:
         # A model of a newer transformers that reads values which the simulation does not have.
-        reason = str(fault).strip().splitlines()[0]
-        record["warnings"].append(f"memory is not estimated: the model cannot be run: {reason}")
+        record["warnings"].append(
+            f"memory is not estimated: the model cannot be run: {first_line(fault)}"
+        )
     else:
         record["estimate"] = found
         record["warnings"].extend(found["warnings"])

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import ConfigError, RunError, SightlineError
+from sightline.errors import ConfigError, RunError, SightlineError, first_line
 
 LOCAL = "local"
 """In place of an address: Ray is started on this machine, and ended with the run."""
@@ -65,7 +65,7 @@ def _join(ray: Any, address: str, num_processes: int) -> None:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(
-            f"--ray {address}: no cluster of Ray answers there: {str(error).splitlines()[0]}\n"
+            f"--ray {address}: no cluster of Ray answers there: {first_line(error)}\n"
             f"Start one (ray start --head), or let --ray {LOCAL} start one here."
         ) from error
 
