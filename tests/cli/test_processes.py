@@ -1,10 +1,11 @@
-"""``--processes`` and ``--max-restarts``: several processes are one run; a crash is not its end."""
+"""``--processes`` and ``--max-restarts``: processes are one run, and two commands are not."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -108,13 +109,64 @@ def test_two_processes_are_one_run_with_one_certificate(configured: Configured) 
     assert (run / "report.html").is_file()
 
 
-def test_torchrun_is_as_good(configured: Configured) -> None:
-    config = configured()
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    code, out, err = finish(start("train", config, launcher=torchrun))
+def test_accelerate_launch_is_as_good(configured: Configured) -> None:
+    config = configured(training__max_steps=2)
+    # It starts several processes without MPI where it is told of GPUs alone.
+    launcher = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+    code, out, err = finish(start("train", config, launcher=launcher))
     assert code == 0, err
-    assert out.count("trained 6 steps") == 1
-    assert state(config.parent / "run")["state"] == "trained"
+    assert out.count("trained 2 steps") == 1
+    run = config.parent / "run"
+    assert state(run)["state"] == "trained"
+    assert state(run)["batches"]["num_processes"] == 2
+
+
+def test_two_machines_are_one_run(configured: Configured) -> None:
+    """Each has a torchrun and a first process of its own, and in common nothing but the folder."""
+    config = configured()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "a")
+    each = ("--nnodes", "2", "--nproc-per-node", "1", "--local-addr", "127.0.0.1")
+    launcher = ("torch.distributed.run", *each, *meeting)
+    machines = [start("train", config, launcher=launcher) for _ in range(2)]
+    ended = [finish(machine) for machine in machines]
+    assert [code for code, _, _ in ended] == [0, 0], [err for _, _, err in ended]
+    assert sum(out.count("trained 6 steps") for _, out, _ in ended) == 1
+    run = config.parent / "run"
+    assert state(run)["state"] == "trained"
+    assert state(run)["batches"]["num_processes"] == 2
+    assert steps(run) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_command_is_kept_out_of_a_run_that_trains(
+    configured: Configured, command: Any, processes: int
+) -> None:
+    config = configured(training__max_steps=5000, training__save_every=100_000)
+    run = config.parent / "run"
+    first = start("train", config, "--processes", processes)
+    wait_until(first, lambda: len(steps(run)) > 2)
+    # It has no checkpoint yet: what holds nothing gives way, but not while it is at work.
+    for second in (
+        ["train", config],
+        ["train", config, "--overwrite"],
+        ["train", config, "--resume"],
+        ["resume", run],
+    ):
+        refused = command(*second)
+        assert refused.code == 2, second
+        assert f"{run}: process " in refused.err
+        assert "is at work in this run directory.\nWait for its end" in refused.err
+    seen = len(steps(run))
+    wait_until(first, lambda: len(steps(run)) > seen)
+    first.send_signal(signal.SIGTERM)
+    code, _, err = finish(first)
+    assert code == 143, err
+    assert steps(run) == list(range(1, state(run)["steps"] + 1))
+    # Its claim went with it.
+    assert not [path.name for path in run.iterdir() if path.name.startswith(".")]
 
 
 def test_a_rank_that_is_killed_ends_the_run_and_is_named(configured: Configured) -> None:

@@ -8,6 +8,7 @@ from sightline.records.atomic import (
     write_text,
     writing,
 )
+from sightline.records.claim import claimed, refuse_claimed
 from sightline.records.environment import environment_record
 from sightline.records.jsonfiles import append_jsonl, read_json, read_jsonl, write_json
 from sightline.records.run import RunDirectory
@@ -19,11 +20,13 @@ __all__ = [
     "append_jsonl",
     "atomic_directory",
     "atomic_file",
+    "claimed",
     "collect_versions",
     "environment_record",
     "full_disk_explained",
     "read_json",
     "read_jsonl",
+    "refuse_claimed",
     "shown_address",
     "without_secrets",
     "write_bytes",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sightline.errors import RunError
 from sightline.records.atomic import is_unfinished, remove, write_text, writing
+from sightline.records.claim import CLAIM
 from sightline.records.jsonfiles import read_json, read_jsonl, write_json
 from sightline.records.versions import collect_versions
 
@@ -61,7 +62,8 @@ class RunDirectory:
         with writing(path):
             # A run that was killed as it began left nothing but a part of its first file.
             is_free = not path.is_dir() or all(
-                is_unfinished(entry, run.state_file) for entry in path.iterdir()
+                entry.name == CLAIM or is_unfinished(entry, run.state_file)
+                for entry in path.iterdir()
             )
         if is_free:
             return
@@ -85,7 +87,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool = False) -> RunDirectory:
-        """Make the directory of a new run, with a first ``run.json``; see `refuse_occupied`."""
+        """Make the directory of a new run, with a first ``run.json``; see `refuse_occupied`.
+
+        It should be claimed before: what another process has is not to be removed.
+        """
         cls.refuse_occupied(path, overwrite=overwrite)
         run = cls(path)
         with writing(path):
@@ -93,7 +98,8 @@ class RunDirectory:
             # The folder itself stays: it may be a link, or a disk of its own. run.json goes last,
             # so that what is left of a removal that fails is still known as a run.
             for entry in sorted(path.iterdir(), key=lambda entry: entry == run.state_file):
-                remove(entry)
+                if entry.name != CLAIM:
+                    remove(entry)
         run.write_state(state="training")
         return run
 

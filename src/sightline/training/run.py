@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from sightline.model import is_tiny
 from sightline.preparation import data_record
 from sightline.records import (
     RunDirectory,
+    claimed,
     full_disk_explained,
+    refuse_claimed,
     write_json,
     write_text,
 )
@@ -98,13 +101,16 @@ def train(
     output = Path(config.output)
     announce_deepspeed(config.training)
     observer = observer if observer is not None and is_first() else SilentObserver()
-    with processes_joined():
+    with processes_joined(), ExitStack() as held:
         with one_after_the_first():
             if resume:
                 earlier = RunDirectory.open(output)
+                if is_first():
+                    held.enter_context(claimed(output, observer.note))
                 refuse_changed_keys(earlier, config)
                 config = keep_step(config, earlier, num_processes(), observer.note)
             elif is_first():
+                refuse_claimed(output)
                 RunDirectory.refuse_occupied(output, overwrite=overwrite)
         with StopSignals(observer.note) as signals:
             with out_of_memory_explained(config):
@@ -112,6 +118,7 @@ def train(
             answers = held_out_answers(ready)
             with one_after_the_first():
                 if is_first() and not resume:
+                    held.enter_context(claimed(output, observer.note))
                     RunDirectory.create(output, overwrite=overwrite)
             run = RunDirectory.open(output)
             return _Run(ready, answers, run, observer, signals, rehearsal).go(resume=resume)
