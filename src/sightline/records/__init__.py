@@ -8,7 +8,7 @@ from sightline.records.atomic import (
     write_text,
     writing,
 )
-from sightline.records.claim import claimed, refuse_claimed
+from sightline.records.claim import claimed, is_at_work, refuse_claimed
 from sightline.records.environment import environment_record
 from sightline.records.jsonfiles import append_jsonl, read_json, read_jsonl, write_json
 from sightline.records.run import RunDirectory
@@ -24,6 +24,7 @@ __all__ = [
     "collect_versions",
     "environment_record",
     "full_disk_explained",
+    "is_at_work",
     "read_json",
     "read_jsonl",
     "refuse_claimed",

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sightline.errors import RunError
 from sightline.records.atomic import writing
@@ -22,6 +24,7 @@ CLAIM = ".claim"
 """Name of the file in a run directory that the process at work in it has locked."""
 
 _TAKEN = (errno.EACCES, errno.EAGAIN)
+_MOST_BYTES = 1024
 # Of network file systems without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
@@ -79,6 +82,37 @@ def refuse_claimed(directory: Path) -> None:
             os.close(descriptor)
 
 
+def is_at_work(directory: Path) -> bool | None:
+    """Whether the process is there that has a run directory; nothing is locked.
+
+    Not to be asked by that process: the system would unlock it.
+
+    Args:
+        directory: The run directory.
+
+    Returns:
+        False also where none has it. None where it cannot be known from here: it is on another
+        machine.
+    """
+    try:
+        content = (directory / CLAIM).read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    who = _parsed(content)
+    if who is None or who["host"] != socket.gethostname():
+        return None
+    try:
+        os.kill(who["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # Of another user.
+        pass
+    return True
+
+
 def _taken(path: Path) -> tuple[int, bool]:
     """The open file, and whether it is locked; False where its file system has no locks."""
     while True:
@@ -103,9 +137,12 @@ def _lock(descriptor: int, path: Path) -> bool:
             return False
         if error.errno not in _TAKEN:
             raise
-        who = os.pread(descriptor, 1024, 0).decode(errors="replace").strip()
+        who = _parsed(os.pread(descriptor, _MOST_BYTES, 0))
+        told = "another process"
+        if who is not None:
+            told = f"process {who['pid']} on {who['host']}, since {who['since']},"
         raise RunError(
-            f"{path.parent}: {who or 'another process'} is at work in this run directory.\n"
+            f"{path.parent}: {told} is at work in this run directory.\n"
             "Wait for its end, stop it, or choose another output."
         ) from None
     return True
@@ -122,4 +159,14 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 def _told() -> str:
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"process {os.getpid()} on {socket.gethostname()}, since {since},\n"
+    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    """What `_told` wrote; None of something else, and of what is not written yet."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return None
+    is_ours = isinstance(told, dict) and {"pid", "host", "since"} <= told.keys()
+    return told if is_ours and isinstance(told["pid"], int) and told["pid"] > 0 else None

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sightline.records import RunDirectory
+from sightline.records import RunDirectory, is_at_work
 from sightline.report.facts import run_facts
 from sightline.report.following import LineFollower
 from sightline.report.growing import GrowingCurves
@@ -94,8 +94,15 @@ class FollowedRun:
         return self._run.path
 
     def version(self) -> str:
-        """Another text where any file of the run was written; only sizes and times are read."""
-        return _digest(self._signatures())
+        """Another text where any file of the run was written, or its process ended.
+
+        Of files only sizes and times are read.
+        """
+        return self._digest(self._signatures())
+
+    def _digest(self, signatures: Mapping[str, _Signature]) -> str:
+        told = repr((is_at_work(self._run.path), sorted(signatures.items()))).encode()
+        return hashlib.blake2b(told, digest_size=12).hexdigest()
 
     def moment(self, since: Cursor | None = None) -> dict[str, Any]:
         """What the page shows, ready for JSON.
@@ -118,7 +125,7 @@ class FollowedRun:
         state = waiting_state(self._name)
         if still is not None:
             known = replace(still.run, alarms=self._alarms)
-            state = run_state(known, step=self._figures.step)
+            state = run_state(known, step=self._figures.step, at_work=is_at_work(self._run.path))
         final = _final_measures(still)
         num_steps = num_steps_of(run) if run else None
         stages = ((run.plan if run else None) or {}).get("stages") or []
@@ -127,7 +134,7 @@ class FollowedRun:
         is_going = state.kind == "going"
         return {
             "name": self._run.path.name,
-            "version": _digest(signatures),
+            "version": self._digest(signatures),
             "state": asdict(state),
             "age_seconds": age,
             "quiet_after_seconds": self._figures.quiet_after if is_going else None,
@@ -206,11 +213,6 @@ class FollowedRun:
                 # Not there yet, or taken away between two calls.
                 continue
         return found
-
-
-def _digest(signatures: Mapping[str, _Signature]) -> str:
-    told = repr(sorted(signatures.items())).encode()
-    return hashlib.blake2b(told, digest_size=12).hexdigest()
 
 
 def _facts(run: RunRecords | None) -> list[tuple[str, str]]:

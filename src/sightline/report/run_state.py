@@ -47,12 +47,13 @@ def waiting_state(name: str) -> RunState:
     )
 
 
-def run_state(run: RunRecords, *, step: int) -> RunState:
+def run_state(run: RunRecords, *, step: int, at_work: bool | None = None) -> RunState:
     """The state of a run, from its records.
 
     Args:
         run: The records; its metrics are not looked at.
         step: The last step that was logged; 0 where none was.
+        at_work: Whether a process trains it; None where that is not known.
     """
     if run.certificate is not None:
         verdict = verdict_of(run)
@@ -69,7 +70,8 @@ def run_state(run: RunRecords, *, step: int) -> RunState:
             detail=f"A checkpoint is saved. Go on with: sightline resume {run.typed}",
         )
     if state == "training":
-        return _broken(run.alarms, step) or _disproved(run.proof) or _going(run, step)
+        failed = _broken(run.alarms, step) or _disproved(run.proof)
+        return failed or (_ended(run, step) if at_work is False else _going(run, step))
     return _trained(run)
 
 
@@ -101,6 +103,16 @@ def _going(run: RunRecords, step: int) -> RunState:
     of_all = f" of {count_text(num_steps)}" if num_steps else ""
     return RunState(
         kind="going", title=f"Training: step {count_text(step)}{of_all}", detail="", quiet=quiet
+    )
+
+
+def _ended(run: RunRecords, step: int) -> RunState:
+    """Of a run whose process is gone, killed or failed, before the run was over."""
+    return RunState(
+        kind="stopped",
+        title=f"Ended after step {count_text(step)}" if step else "Ended before its first step",
+        detail="Its process is gone. Why stands in its terminal, or in logs/ where there were "
+        f"several. Go on from the newest checkpoint: sightline resume {run.typed}",
     )
 
 

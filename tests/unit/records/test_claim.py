@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import RunError
-from sightline.records import RunDirectory, claimed, refuse_claimed
+from sightline.records import RunDirectory, claimed, is_at_work, refuse_claimed
 from sightline.records.claim import CLAIM
 
 # Has the run, says so, and waits; with a child that was forked meanwhile.
@@ -72,7 +72,34 @@ def test_the_lock_ends_with_the_process_and_not_with_its_children(tmp_path: Path
         os.kill(child, 0)
         refuse_claimed(tmp_path)
         with claimed(tmp_path, silent):
-            assert f"process {os.getpid()} on" in (tmp_path / CLAIM).read_text()
+            assert f'"pid": {os.getpid()},' in (tmp_path / CLAIM).read_text()
+
+
+def test_whether_a_process_is_at_work_can_be_seen(tmp_path: Path) -> None:
+    assert is_at_work(tmp_path / "none") is False
+    with held(tmp_path) as (process, _):
+        assert is_at_work(tmp_path) is True
+        process.kill()
+        process.wait()
+        assert (tmp_path / CLAIM).is_file()
+        assert is_at_work(tmp_path) is False
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"pid": 1}', '{"pid": -1, "host": "HERE", "since": ""}',
+     '{"pid": 1, "host": "elsewhere", "since": ""}'],
+)  # fmt: skip
+def test_what_cannot_be_known_is_not_claimed_to_be(tmp_path: Path, content: str) -> None:
+    (tmp_path / CLAIM).write_text(content.replace("HERE", socket.gethostname()))
+    assert is_at_work(tmp_path) is None
+    refuse_claimed(tmp_path)
+
+
+def test_a_process_of_another_user_is_at_work(tmp_path: Path) -> None:
+    held_by = '{"pid": 1, "host": "HERE", "since": ""}'
+    (tmp_path / CLAIM).write_text(held_by.replace("HERE", socket.gethostname()))
+    assert is_at_work(tmp_path) is True
 
 
 def test_nothing_stays(tmp_path: Path) -> None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sightline.records import append_jsonl, write_text
+from sightline.records import append_jsonl, claimed, write_text
 from sightline.report.moment import NUM_NEW_LINES, Cursor, FollowedRun
 
 
 @pytest.fixture
-def run(tmp_path: Path, maker: Any) -> Path:
+def run(tmp_path: Path, maker: Any) -> Iterator[Path]:
     """A run that trains, at step 50 of 60."""
     directory = maker.make_run(tmp_path / "run")
     for name in ("certificate.json", "predictions.json"):
         (directory / name).unlink()
     maker.rewrite(directory / "run.json", state="training", finished=None, seconds=None)
     maker.rewrite(directory / "plan.json", schedule={"num_steps": 60})
-    return directory
+    with claimed(directory, print):
+        yield directory
 
 
 def _cursor(moment: dict[str, Any]) -> Cursor:
@@ -120,6 +122,23 @@ def test_a_run_that_went_silent_says_for_how_long(run: Path) -> None:
     assert f"sightline resume {run}" in moment["state"]["quiet"]
     # A clock that is behind that of the disk is no reason for a negative age.
     assert FollowedRun(run, clock=lambda: written - 50).moment()["age_seconds"] == 0
+
+
+def test_a_run_whose_process_is_gone_has_ended(run: Path) -> None:
+    followed = FollowedRun(run)
+    going = followed.moment()
+    assert going["state"]["kind"] == "going"
+    # As where it is killed: nothing of the run is written any more.
+    (run / ".claim").unlink()
+    assert followed.version() != going["version"]
+    moment = followed.moment()
+    assert moment["state"]["kind"] == "stopped"
+    assert moment["state"]["title"] == "Ended after step 50"
+    assert f"sightline resume {run}" in moment["state"]["detail"]
+    assert moment["quiet_after_seconds"] is None
+    assert moment["progress"]["seconds_left"] is None
+    (run / "metrics.jsonl").unlink()
+    assert followed.moment()["state"]["title"] == "Ended before its first step"
 
 
 def test_a_slow_run_is_not_called_silent_early(run: Path) -> None:

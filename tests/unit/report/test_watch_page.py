@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sightline.records import append_jsonl, write_json, write_text
+from sightline.records import append_jsonl, claimed, write_json, write_text
 from sightline.report.moment import FollowedRun
 from sightline.report.watch_server import serving
 
@@ -20,7 +20,7 @@ ATTACK = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def run(tmp_path: Path, maker: ModuleType) -> Path:
+def run(tmp_path: Path, maker: ModuleType) -> Iterator[Path]:
     """A run that trains, at step 20 of 50; the rest of its records lie beside it."""
     done = maker.make_run(tmp_path / "done")
     run = tmp_path / "run"
@@ -32,7 +32,8 @@ def run(tmp_path: Path, maker: ModuleType) -> Path:
     (run / "config.yaml").write_bytes((done / "config.yaml").read_bytes())
     for line in _lines(done)[:20]:
         append_jsonl(run / "metrics.jsonl", line)
-    return run
+    with claimed(run, print):
+        yield run
 
 
 def _lines(run: Path) -> list[dict[str, Any]]:
