@@ -15,6 +15,7 @@ import socket
 import sys
 from pathlib import Path
 
+LAUNCHERS = ("torch.distributed.run", "accelerate.commands.launch")
 READ_WHEN_LOADED = ("PYTHON", "LD_", "MALLOC_", "OMP_", "MKL_", "HF_", "TRANSFORMERS_", "TORCH_")
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -27,18 +28,28 @@ def surroundings() -> dict[str, object]:
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(READ_WHEN_LOADED)
+            # Launchers set those of NCCL, which reads them where there are GPUs.
+            if name.startswith(READ_WHEN_LOADED) and not name.startswith("TORCH_NCCL_")
         },
     }
 
 
+def is_loaded(words: list[str]) -> bool:
+    """Whether the program needs what the server has loaded."""
+    if words[:1] == ["-m"]:
+        return words[1:2] == ["sightline"] or words[1] in LAUNCHERS
+    return bool(words) and words[0].endswith(".py")
+
+
 def main() -> None:
-    folder, python, *words = sys.argv[1:]
+    folder, python, *given = sys.argv[1:]
+    # As launchers start their processes.
+    is_unbuffered = given[:1] == ["-u"]
+    words = given[1:] if is_unbuffered else given
     is_cold = "SIGHTLINE_TESTS_COLD" in os.environ
-    is_loaded = words[:2] == ["-m", "sightline"] or (words and words[0].endswith(".py"))
     served = json.loads((Path(folder) / "surroundings.json").read_text("utf-8"))
-    if is_cold or not is_loaded or surroundings() != served:
-        os.execv(sys.executable, [sys.executable, *words])
+    if is_cold or not is_loaded(words) or surroundings() != served:
+        os.execv(sys.executable, [sys.executable, *given])
     connection = socket.socket(socket.AF_UNIX)
     for number in HANDED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -48,6 +59,7 @@ def main() -> None:
     os.umask(umask)
     order = {
         "words": words,
+        "is_unbuffered": is_unbuffered,
         "python": python,
         "cwd": str(Path.cwd()),
         "umask": umask,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import json
 import os
 import runpy
@@ -101,6 +102,9 @@ def _run(order: dict[str, Any], streams: list[int]) -> NoReturn:
     os.environ.update(order["env"])
     # What it starts is asked for here as well.
     sys.executable = order["python"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(write_through=order["is_unbuffered"])
     try:
         _program(order)
     except SystemExit as ended:
