@@ -11,7 +11,7 @@ from training_tools import Contender, sightline, turn
 from training_work import Job, Outcome
 
 BATCH = 4
-ROUNDS = 2
+ROUNDS = 3
 
 
 def processes(work: Path, model: Path, data: Path) -> Outcome:

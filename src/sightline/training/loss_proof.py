@@ -19,8 +19,8 @@ from sightline.errors import RunError
 from sightline.training.loss import Batch, model_loss, supervised_tokens
 from sightline.training.starting import (
     Prepare,
+    StartCheck,
     StartProof,
-    StartWatch,
     tolerance_of,
     unprepared,
 )
@@ -110,13 +110,13 @@ def _cross_entropy(model: nn.Module, batch: Mapping[str, Any]) -> float:
     return float(nn.functional.cross_entropy(logits.float(), targets, reduction="sum"))
 
 
-class LossWatch(StartWatch[LossProof]):
+class LossCheck(StartCheck[LossProof]):
     """Proves the loss on a few samples of the first steps."""
 
     record = "loss"
 
-    def choose(self, data: TrainingData) -> list[EncodedSample]:
-        return first_samples(data)
+    def choose(self) -> list[EncodedSample]:
+        return first_samples(self._data)
 
     def prove(
         self, model: nn.Module, samples: Sequence[EncodedSample], prepare: Prepare

@@ -15,8 +15,8 @@ from sightline.model import Segments, packed_row
 from sightline.training.loss import Batch
 from sightline.training.starting import (
     Prepare,
+    StartCheck,
     StartProof,
-    StartWatch,
     tolerance_of,
     unprepared,
 )
@@ -103,13 +103,13 @@ def prove_packing(
     )
 
 
-class PackingWatch(StartWatch[PackingProof]):
+class PackingCheck(StartCheck[PackingProof]):
     """Proves packing on the first row that has two samples."""
 
     record = "packing"
 
-    def choose(self, data: TrainingData) -> list[EncodedSample]:
-        return first_row(data)
+    def choose(self) -> list[EncodedSample]:
+        return first_row(self._data)
 
     def prove(
         self, model: nn.Module, samples: Sequence[EncodedSample], prepare: Prepare

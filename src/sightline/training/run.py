@@ -28,11 +28,11 @@ from sightline.training.checkpoints import Origin, go_on_from, refuse_changed_ke
 from sightline.training.exporting import Export, frozen_weights
 from sightline.training.held_out import HeldOutAnswers, held_out_answers
 from sightline.training.loading import load_model, plan_model
-from sightline.training.loss_proof import LossWatch
+from sightline.training.loss_proof import LossCheck
 from sightline.training.movement import MovementWatch
 from sightline.training.observer import Observer, SilentObserver
 from sightline.training.out_of_memory import out_of_memory_explained
-from sightline.training.packing import PackingWatch
+from sightline.training.packing import PackingCheck
 from sightline.training.parallel import is_shared_out, roomy_device, shard, take_values
 from sightline.training.parallel.elastic import keep_step
 from sightline.training.parallel.engine import shares_weights
@@ -48,6 +48,7 @@ from sightline.training.proving import ProofWatch
 from sightline.training.ready import ReadyRun, get_ready
 from sightline.training.rehearsal import Rehearsal, RehearsalWatch
 from sightline.training.stages import num_steps_of, schedule_record
+from sightline.training.starting import StartCheck, StartWatch
 from sightline.training.stopping import StopSignals, StopWatch
 from sightline.training.trainer import SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
@@ -271,7 +272,7 @@ class _Run:
 
     def _trainer(self, model: Any, watch: RunWatch, origin: Origin) -> SightlineTrainer:
         stages = StageWatch(self._observer.stage_began)
-        packing, rehearsal = [*self._packing(), self._loss()], self._rehearsing()
+        starting, rehearsal = self._starting(), self._rehearsing()
         trainer = SightlineTrainer(
             plan=self._plan,
             watch=watch,
@@ -285,30 +286,27 @@ class _Run:
             callbacks=[
                 stages,
                 self._proof,
-                *packing,
+                starting,
                 *rehearsal,
                 *self._observer.trainer_callbacks(),
                 self._stop,
             ],
         )
         stages.watch(trainer)
-        for watching in (self._proof, *packing, *rehearsal):
+        for watching in (self._proof, starting, *rehearsal):
             watching.watch(trainer)
         # It prints a dictionary a step; metrics.jsonl has them all.
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def _packing(self) -> list[PackingWatch]:
-        if not self._ready.packed:
-            return []
+    def _starting(self) -> StartWatch:
+        """What is proven on the run's own samples before its first step."""
         alone, _ = self._ready.padding_collators()
         together, data = self._ready.collator(), self._ready.train
-        return [PackingWatch(self._run, data, together=together, alone=alone)]
-
-    def _loss(self) -> LossWatch:
-        alone, _ = self._ready.padding_collators()
-        together, data = self._ready.collator(), self._ready.train
-        return LossWatch(self._run, data, together=together, alone=alone)
+        checks: list[StartCheck[Any]] = [LossCheck(data, together=together, alone=alone)]
+        if self._ready.packed:
+            checks.insert(0, PackingCheck(data, together=together, alone=alone))
+        return StartWatch(self._run, checks)
 
     def _rehearsing(self) -> list[RehearsalWatch]:
         if self._rehearsal is None:

@@ -14,6 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sightline.data import Collator, EncodedSample
 from sightline.errors import SightlineError
 from sightline.records import RunDirectory
+from sightline.training.checkpoints.ranks import from_all, num_ranks, this_rank, together
+from sightline.training.parallel import is_shared_out
 from sightline.training.steps import TrainingData
 
 if TYPE_CHECKING:
@@ -60,34 +62,26 @@ def tolerance_of(model: nn.Module, *, exact: float, rounded: float) -> float:
     return exact if next(model.parameters()).dtype == torch.float32 else rounded
 
 
-class StartWatch(TrainerCallback, ABC, Generic[Proof]):
-    """Proves something before the first step of a run, and ends the run where it does not hold.
+class StartCheck(ABC, Generic[Proof]):
+    """Proves one thing on some of a run's own samples.
 
     Args:
-        run: The run directory; what was seen is written to ``run.json`` under `record`.
         data: What is trained on.
         together: The run's collator.
         alone: A collator that pads.
     """
 
     record: ClassVar[str]
+    """Where ``run.json`` has what was seen."""
 
-    def __init__(
-        self, run: RunDirectory, data: TrainingData, *, together: Collator, alone: Collator
-    ) -> None:
-        self._run = run
+    def __init__(self, data: TrainingData, *, together: Collator, alone: Collator) -> None:
         self._data = data
         self._together = together
         self._alone = alone
-        self._trainer: SightlineTrainer | None = None
-
-    def watch(self, trainer: SightlineTrainer) -> None:
-        """The trainer whose run this is; it is made after its callbacks."""
-        self._trainer = trainer
 
     @abstractmethod
-    def choose(self, data: TrainingData) -> list[EncodedSample]:
-        """The samples that it is proven on; none where there is nothing to prove."""
+    def choose(self) -> list[EncodedSample]:
+        """The samples, the same in every process; none where there is nothing to prove."""
 
     @abstractmethod
     def prove(self, model: nn.Module, samples: Sequence[EncodedSample], prepare: Prepare) -> Proof:
@@ -97,19 +91,52 @@ class StartWatch(TrainerCallback, ABC, Generic[Proof]):
     def refusal(self, proof: Proof) -> SightlineError:
         """What is said where the proof does not hold."""
 
+
+class StartWatch(TrainerCallback):
+    """Makes proofs before the first step of a run, and ends the run where one does not hold.
+
+    Where every process has the whole model they share the proofs out, and tell each other: each
+    is as long as a step or so, in which nothing is learnt. Processes that share weights have to
+    call them equally often, so all of them make every proof.
+
+    Args:
+        run: The run directory; what was seen is written to ``run.json``.
+        checks: What is proven.
+    """
+
+    def __init__(self, run: RunDirectory, checks: Sequence[StartCheck[Any]]) -> None:
+        self._run = run
+        self._checks = checks
+        self._trainer: SightlineTrainer | None = None
+
+    def watch(self, trainer: SightlineTrainer) -> None:
+        """The trainer whose run this is; it is made after its callbacks."""
+        self._trainer = trainer
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        samples = self.choose(self._data)
-        if not samples:
-            return
         trainer = self._trainer
         assert trainer is not None
-        # The same samples on every rank: those that share weights have to call them equally often.
-        with trainer.compute_loss_context_manager():
-            proof = self.prove(trainer.planned, samples, trainer._prepare_inputs)
+        chosen = [(check, samples) for check in self._checks if (samples := check.choose())]
+        is_shared = is_shared_out(trainer.planned)
+        makers = [this_rank() if is_shared else n % num_ranks() for n in range(len(chosen))]
+        made: list[StartProof | None] = [None] * len(chosen)
+        with together():
+            for number, (check, samples) in enumerate(chosen):
+                if makers[number] == this_rank():
+                    with trainer.compute_loss_context_manager():
+                        made[number] = check.prove(
+                            trainer.planned, samples, trainer._prepare_inputs
+                        )
+        every = from_all(made)
+        told = [every[maker][number] for number, maker in enumerate(makers)]
+        proofs = [proof for proof in told if proof is not None]
+        assert len(proofs) == len(chosen)
         if state.is_world_process_zero:
-            record: dict[str, Any] = {self.record: asdict(proof)}
+            found = zip(chosen, proofs, strict=True)
+            record: dict[str, Any] = {check.record: asdict(proof) for (check, _), proof in found}
             self._run.write_state(state="training", **record)
-        if not proof.holds:
-            raise self.refusal(proof)
+        for (check, _), proof in zip(chosen, proofs, strict=True):
+            if not proof.holds:
+                raise check.refusal(proof)
