@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -65,6 +66,29 @@ def _warm_python() -> Iterator[None]:
     sys.executable = os.environ.get("SIGHTLINE_TESTS_PYTHON", before)
     yield
     sys.executable = before
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """A port that is free, and that no other test is given while nobody listens there.
+
+    The system hands out its own from higher up, to whoever asks for any, and `watch` takes the
+    first from 8765.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    untried = iter(range(20_000 + 500 * (worker % 20), 20_500 + 500 * (worker % 20)))
+
+    def found() -> int:
+        for port in untried:
+            with socket.socket() as one:
+                try:
+                    one.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+        pytest.fail("no port is free")
+
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -121,13 +120,11 @@ def test_accelerate_launch_is_as_good(configured: Configured) -> None:
     assert state(run)["batches"]["num_processes"] == 2
 
 
-def test_two_machines_are_one_run(configured: Configured) -> None:
+def test_two_machines_are_one_run(configured: Configured, free_port: Callable[[], int]) -> None:
     """Each has a torchrun and a first process of its own, and in common nothing but the folder."""
     config = configured()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "a")
+    endpoint = f"127.0.0.1:{free_port()}"
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "a")
     each = ("--nnodes", "2", "--nproc-per-node", "1", "--local-addr", "127.0.0.1")
     launcher = ("torch.distributed.run", *each, *meeting)
     machines = [start("train", config, launcher=launcher) for _ in range(2)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -41,11 +40,10 @@ def ask(
     learned: Any,
     started: Callable[..., subprocess.Popen[str]],
     tmp_path_factory: pytest.TempPathFactory,
+    free_port: Callable[[], int],
 ) -> Iterator[Ask]:
     """Ask a server that runs the merged model, on a port of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["serve", learned.run / "merged", "--port", port, "--host", "127.0.0.1"]
     server = started(
         *("-m", "transformers.cli.transformers", *command, "--device", "cpu"),

@@ -219,7 +219,9 @@ def test_a_run_that_waits_has_no_report(tmp_path: Path) -> None:
 def test_the_next_free_port_is_taken(tmp_path: Path) -> None:
     run = FollowedRun(tmp_path)
     with serving(run, None) as first, serving(run, None) as second:
-        assert FIRST_PORT <= first < second
+        # The second may be the lower one, where another program gave one up in between.
+        assert first != second
+        assert min(first, second) >= FIRST_PORT
 
 
 def test_a_port_that_is_taken_is_one_message(tmp_path: Path) -> None:
