@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 LOWEST := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.stamp
+EXTRAS := .venv-extras
+EXTRAS_STAMP := $(EXTRAS)/.stamp
 # What other tools of the benchmarks have in environments of their own.
 PEERS := $(patsubst benchmarks/peers/%.txt,.peers/%/.stamp,$(wildcard benchmarks/peers/*.txt))
 
@@ -20,7 +22,7 @@ PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-lowest check format bench peers docs pins wheel clean
+.PHONY: help setup demo test test-lowest test-extras check format bench peers docs pins wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +37,9 @@ test: $(STAMP) ## Run every test
 
 test-lowest: $(LOWEST_STAMP) ## Run every test with the oldest supported packages
 	$(OFFLINE) $(LOWEST)/bin/python -m pytest $(PYTEST_FLAGS) tests
+
+test-extras: $(EXTRAS_STAMP) ## Run the tests that need bitsandbytes, DeepSpeed, Ray or Liger
+	$(OFFLINE) $(EXTRAS)/bin/python -m pytest $(PYTEST_FLAGS) -m extra tests
 
 check: $(STAMP) ## Lint, format, types, layers, known vulnerabilities, and the repository itself
 	$(BIN)/ruff check .
@@ -71,9 +76,11 @@ docs: $(STAMP) ## Write docs/configuration.md and the schema again and check wha
 		mv docs/.certificate.schema.json docs/certificate.schema.json
 	$(OFFLINE) $(BIN)/python -m pytest -q tests/repo/test_documents.py tests/repo/test_commands.py
 
-pins: $(STAMP) ## Resolve requirements.txt and requirements-lowest.txt again
+pins: $(STAMP) ## Resolve requirements.txt and its two companions again
 	$(PIN) --upgrade --extra dev --output-file requirements.txt
 	$(PIN) --upgrade --extra test --resolution lowest-direct --output-file requirements-lowest.txt
+	$(PIN) --upgrade --constraint requirements.txt --extra test --extra trackers --extra qlora \
+		--extra liger --extra deepspeed --extra ray --output-file requirements-extras.txt
 
 wheel: $(STAMP) ## Build the wheel, install it into an empty environment, and run the demo there
 	rm -rf dist
@@ -84,13 +91,16 @@ wheel: $(STAMP) ## Build the wheel, install it into an empty environment, and ru
 	cd dist && environment/bin/sightline demo --output demo
 
 clean: ## Remove the environments and caches; runs/ stays
-	rm -rf $(VENV) $(LOWEST) .peers dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) $(EXTRAS) .peers dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(STAMP): pyproject.toml requirements.txt
 	$(call make_environment,$(VENV),requirements.txt)
 
 $(LOWEST_STAMP): pyproject.toml requirements-lowest.txt requirements.txt
 	$(call make_environment,$(LOWEST),requirements-lowest.txt)
+
+$(EXTRAS_STAMP): pyproject.toml requirements-extras.txt requirements.txt
+	$(call make_environment,$(EXTRAS),requirements-extras.txt)
 
 .peers/%/.stamp: benchmarks/peers/%.txt | $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .peers/$*

@@ -128,6 +128,7 @@ def unstaged(given, tmp_path_factory) -> Path:
     return _train(given, tmp_path_factory.mktemp("unstaged") / "run", staged=False)
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="needs sightline[deepspeed]")
 @pytest.mark.parametrize("parallel", ["zero1", "zero2", "zero3"])
 def test_deepspeed_trains_as_one_process(parallel: str, given, unstaged, tmp_path) -> None:
@@ -143,6 +144,7 @@ def test_deepspeed_trains_as_one_process(parallel: str, given, unstaged, tmp_pat
     assert _same_course(output, unstaged)
 
 
+@pytest.mark.extra
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs sightline[ray]")
 def test_ray_trains_as_one_process(given, alone, tmp_path) -> None:
     output = tmp_path / "run"

@@ -23,10 +23,12 @@ from sightline.config import TrainingConfig, TuningConfig
 from sightline.families import TRAINABLE_FAMILIES
 from sightline.model import (
     QuantizedWeights,
+    Segments,
     base_weights,
     fingerprints,
     load_weights,
     open_checkpoint,
+    packed_row,
     plain_weight,
     refuse_unquantizable,
     skeleton,
@@ -38,6 +40,8 @@ from sightline.tuning import apply_plan, quantized_modules, resolve_plan
 bnb = pytest.importorskip(
     "bitsandbytes", reason="bitsandbytes is missing: pip install 'sightline[qlora]'"
 )
+
+pytestmark = pytest.mark.extra
 
 KINDS = ("nf4", "fp4", "int8")
 CPU = torch.device("cpu")
@@ -268,6 +272,27 @@ def test_a_run_ends_with_a_certificate(
     assert kind in held
     weights = load_file(str(run.adapter / "adapter_model.safetensors"))
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_packed_samples_that_see_each_other_are_found_in_8_bits_too(
+    command, tmp_path: Path, shapes_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8-bit layers would move logits by a twentieth of their spread, if their columns were those of
+    all samples of a row.
+    """
+    config = _configuration(tmp_path, shapes_folder, "int8", training={"packing": "on"})
+    assert command("train", config).code == 0
+    proof = read_json(RunDirectory(tmp_path / "run").state_file)["packing"]
+    assert proof["largest_share"] < proof["tolerance"] == 1e-3
+
+    class Forgotten(packed_row):
+        def __init__(self, row: Segments) -> None:
+            super().__init__(Segments.of(row.borders[[0, -1]]))
+
+    monkeypatch.setattr("sightline.training.packing.packed_row", Forgotten)
+    refused = command("train", config, "--overwrite")
+    assert refused.code == 2
+    assert "packed samples see each other" in refused.err
 
 
 def test_other_scales_of_the_base_are_found(command, tmp_path: Path, shapes_folder: Path) -> None:

@@ -14,18 +14,23 @@ from packaging.version import Version
 import sightline
 
 PIN = re.compile(r"^[a-z0-9][a-z0-9.-]*==[0-9][\w.!]*(?: ; .+)?$")
-PIN_FILES = ["requirements.txt", "requirements-lowest.txt"]
+# Each with the extras whose packages it pins.
+PIN_FILES = {
+    "requirements.txt": ["dev"],
+    "requirements-lowest.txt": ["test"],
+    "requirements-extras.txt": ["test", "trackers", "qlora", "liger", "deepspeed", "ray"],
+}
 
 
 def _project(root: Path) -> dict[str, Any]:
     return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-def _ranges(root: Path, extra: str) -> list[Requirement]:
+def _ranges(root: Path, *extras: str) -> list[Requirement]:
     project = _project(root)
     own = project["name"]
     found = [Requirement(text) for text in project["dependencies"]]
-    waiting = [extra]
+    waiting = list(extras)
     while waiting:
         for text in project["optional-dependencies"][waiting.pop()]:
             requirement = Requirement(text)
@@ -68,16 +73,24 @@ def test_other_tools_of_the_benchmarks_are_pinned(root: Path) -> None:
         assert [line for line in pins if not PIN.match(line)] == [], path
 
 
-@pytest.mark.parametrize(("name", "extra"), zip(PIN_FILES, ["dev", "test"], strict=True))
-def test_every_dependency_is_pinned_inside_its_range(root: Path, name: str, extra: str) -> None:
+@pytest.mark.parametrize("name", PIN_FILES)
+def test_every_dependency_is_pinned_inside_its_range(root: Path, name: str) -> None:
     pins = _pins(root, name)
     outside = [
         f"{requirement} is pinned at {pins.get(requirement.name)}"
-        for requirement in _ranges(root, extra)
+        for requirement in _ranges(root, *PIN_FILES[name])
         if requirement.name not in pins
         or not all(version in requirement.specifier for version in pins[requirement.name])
     ]
     assert outside == [], "run: make pins"
+
+
+def test_extras_are_pinned_beside_the_versions_of_development(root: Path) -> None:
+    pins, others = _pins(root, "requirements.txt"), _pins(root, "requirements-extras.txt")
+    both = pins.keys() & others.keys()
+    assert [name for name in sorted(both) if others[name] != pins[name]] == [], "run: make pins"
+    every = set(_project(root)["optional-dependencies"]) - {"dev", "evaluation", "serving"}
+    assert set(PIN_FILES["requirements-extras.txt"]) == every, "an extra that no test installs"
 
 
 def test_the_lowest_pins_are_the_lower_bounds(root: Path) -> None:
@@ -92,7 +105,8 @@ def test_the_lowest_pins_are_the_lower_bounds(root: Path) -> None:
 
 
 def test_nvidia_packages_are_for_linux_only(root: Path) -> None:
-    for name in PIN_FILES:
+    # The kernels of Liger are Triton's, so the extras are for Linux as a whole.
+    for name in ("requirements.txt", "requirements-lowest.txt"):
         lines = (root / name).read_text("utf-8").splitlines()
         accelerator = [x for x in lines if x.startswith(("nvidia-", "triton=", "cuda-"))]
         assert accelerator

@@ -72,5 +72,5 @@ def test_no_weights_no_locks_no_large_files(root: Path, tracked: list[Path]) -> 
 
 
 def test_what_is_generated_is_not_tracked(tracked: list[Path]) -> None:
-    generated = {".venv", ".venv-lowest", "runs", "__pycache__", "dist", "build"}
+    generated = {".venv", ".venv-lowest", ".venv-extras", "runs", "__pycache__", "dist", "build"}
     assert [str(path) for path in tracked if generated & set(path.parts[:-1])] == []

@@ -26,7 +26,12 @@ from sightline.model.load import (
 )
 from sightline.model.losses import Supervised, return_losses
 from sightline.model.positions import follow_engine
-from sightline.model.quantized import QuantizedWeights, plain_weight, refuse_unquantizable
+from sightline.model.quantized import (
+    QuantizedWeights,
+    plain_weight,
+    refuse_unquantizable,
+    tokens_rounded_alone,
+)
 from sightline.model.raw_pixels import (
     borrowed_parameters,
     normalised_patches,
@@ -81,5 +86,6 @@ __all__ = [
     "take_processed_pixels",
     "take_raw_pixels",
     "tiny_folder",
+    "tokens_rounded_alone",
     "unpackable",
 ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -169,6 +170,31 @@ def is_quantized(module: nn.Module) -> bool:
     # PEFT's own layers around them have the same names.
     kind = type(module)
     return kind.__module__.startswith("bitsandbytes.") and kind.__name__ in _CLASSES
+
+
+@contextmanager
+def tokens_rounded_alone(model: nn.Module) -> Iterator[None]:
+    """Let 8-bit layers round each token by its own values, while the block runs.
+
+    Otherwise they leave out columns in which any token of the whole batch is over 6, and compute
+    those apart: what a sample gets depends a little on the others, though it does not see them.
+
+    Args:
+        model: Any model; others than 8-bit layers are left alone.
+    """
+    states: list[Any] = [
+        module.state
+        for module in model.modules()
+        if is_quantized(module) and type(module).__name__ == "Linear8bitLt"
+    ]
+    thresholds = [state.threshold for state in states]
+    for state in states:
+        state.threshold = 0.0
+    try:
+        yield
+    finally:
+        for state, threshold in zip(states, thresholds, strict=True):
+            state.threshold = threshold
 
 
 def named_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

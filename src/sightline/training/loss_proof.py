@@ -16,6 +16,7 @@ from torch import nn
 
 from sightline.data import Collator, EncodedSample
 from sightline.errors import RunError
+from sightline.model import tokens_rounded_alone
 from sightline.training.loss import Batch, model_loss, supervised_tokens
 from sightline.training.starting import (
     Prepare,
@@ -85,7 +86,7 @@ def prove_loss(
     model.eval()
     num_tokens = sum(sample.num_supervised_tokens for sample in samples)
     parts = [part for part in (samples[:_FIRST], samples[_FIRST:]) if part]
-    with torch.no_grad():
+    with torch.no_grad(), tokens_rounded_alone(model):
         found = sum(
             float(model_loss(model, prepare(together(part)), num_tokens)[0]) for part in parts
         )

@@ -11,7 +11,7 @@ from torch import nn
 
 from sightline.data import Collator, EncodedSample
 from sightline.errors import LeakError
-from sightline.model import Segments, packed_row
+from sightline.model import Segments, packed_row, tokens_rounded_alone
 from sightline.training.loss import Batch
 from sightline.training.starting import (
     Prepare,
@@ -80,7 +80,7 @@ def prove_packing(
     model.eval()
     row = packed(samples)
     borders = row["cu_seqlens"].tolist()
-    with torch.no_grad():
+    with torch.no_grad(), tokens_rounded_alone(model):
         columns = [_columns(len(sample.input_ids)) for sample in samples]
         together = torch.cat([own + start for own, start in zip(columns, borders, strict=False)])
         with packed_row(Segments.of(prepare({"borders": row["cu_seqlens"]})["borders"])):

@@ -144,6 +144,7 @@ def test_a_head_alone_gets_its_gradient(stand_in: Any) -> None:
 
 
 @gpu
+@pytest.mark.extra
 @needs_liger
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("autocast", [False, True])
