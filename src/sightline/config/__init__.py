@@ -15,7 +15,7 @@ from sightline.config.sources import (
     Template,
     TextBoxes,
 )
-from sightline.config.training import TrainingConfig, VerifyConfig
+from sightline.config.training import Tracker, TrainingConfig, VerifyConfig
 from sightline.config.tuning import (
     PLATEAU,
     TOWER_NAMES,
@@ -60,6 +60,7 @@ __all__ = [
     "TextBoxes",
     "TowerName",
     "TowerSettings",
+    "Tracker",
     "TrainingConfig",
     "TuningConfig",
     "VerifyConfig",

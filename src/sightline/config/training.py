@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
-from sightline.config.base import ContradictionError, Section, key
+from sightline.config.base import ContradictionError, Section, key, refuse_twice
 from sightline.config.evaluation import Best
+
+Tracker = Literal[
+    "tensorboard",
+    "wandb",
+    "azure_ml",
+    "clearml",
+    "codecarbon",
+    "comet_ml",
+    "dagshub",
+    "dvclive",
+    "flyte",
+    "kubeflow",
+    "mlflow",
+    "neptune",
+    "swanlab",
+    "trackio",
+]
+"""Those that the Trainer of transformers knows."""
 
 
 class TrainingConfig(Section):
@@ -79,8 +97,24 @@ class TrainingConfig(Section):
     eval_every: int | None = key(
         None, "Evaluate; null is the end of every epoch, if there is data.", unit="steps", gt=0
     )
-    report_to: list[str] = key([], "Trackers the Trainer knows: tensorboard, wandb, ...")
+    report_to: list[Tracker] = key(
+        [], "Trackers that are told of the run besides its own files, one or a list."
+    )
     num_workers: int = key(0, "Processes that decode media.", unit="processes", ge=0)
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _as_trackers(cls, given: Any) -> Any:
+        # The Trainer takes one without a list, and "none" for no tracker.
+        if given in (None, "none", ["none"]):
+            return []
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("report_to")
+    @classmethod
+    def _each_tracker_once(cls, given: list[Tracker]) -> list[Tracker]:
+        refuse_twice(given, "tracker")
+        return given
 
     @model_validator(mode="after")
     def _one_size_of_a_step(self) -> TrainingConfig:

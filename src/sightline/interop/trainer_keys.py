@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from sightline.config import Tracker
 from sightline.interop.engine_keys import ENGINE_REASONS, carry_engine
 from sightline.interop.given_values import as_bool, as_float, as_int, as_limit, as_list, as_text
 from sightline.interop.imported import Verdict
@@ -89,12 +90,21 @@ def carry_training(
     _carry_saving(ledger)
     carry_engine(ledger)
     carry_sharding(ledger)
+    _carry_trackers(ledger)
+
+
+def _carry_trackers(ledger: Ledger) -> None:
     trackers = ledger.take("report_to", as_list)
-    if trackers is not None:
-        named = [] if set(trackers) <= {"none", "all"} else trackers
-        note = "all means every tracker installed; name them here." if "all" in trackers else ""
-        verdict: Verdict = "differs" if note else "carried"
-        ledger.write("report_to", trackers, "training.report_to", named, verdict, note)
+    if trackers is None:
+        return
+    named = [one for one in dict.fromkeys(trackers) if one in get_args(Tracker)]
+    note = ""
+    if "all" in trackers:
+        note = "all means every tracker installed; name them here."
+    elif left_out := [one for one in trackers if one not in (*named, "none")]:
+        note = f"The Trainer of transformers has no tracker {left_out[0]}."
+    verdict: Verdict = "differs" if note else "carried"
+    ledger.write("report_to", trackers, "training.report_to", named, verdict, note)
 
 
 def _carry_odd_values(ledger: Ledger) -> None:

@@ -37,6 +37,7 @@ class RunDirectory:
         self.metrics = path / "metrics.jsonl"
         self.alarms = path / "alarms.jsonl"
         self.loss_plot = path / "loss.png"
+        self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.adapter = path / "adapter"
         self.merged = path / "merged"

@@ -58,7 +58,9 @@ def training_arguments(
         eval_steps=training.eval_every,
         metric_for_best_model=training.best_by,
         greater_is_better=None if training.best_by is None else training.best_by not in LOWEST,
-        report_to=training.report_to or "none",
+        report_to=list(training.report_to) or "none",
+        # What trackers call it.
+        run_name=directory.parent.resolve().name,
         dataloader_num_workers=training.num_workers,
         dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,

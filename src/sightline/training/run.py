@@ -50,6 +50,7 @@ from sightline.training.rehearsal import Rehearsal, RehearsalWatch
 from sightline.training.stages import num_steps_of, schedule_record
 from sightline.training.starting import StartCheck, StartWatch
 from sightline.training.stopping import StopSignals, StopWatch
+from sightline.training.trackers import refuse_missing_trackers, write_to_run
 from sightline.training.trainer import SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
 from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
@@ -100,6 +101,7 @@ def train(
         Interrupted: SIGINT or SIGTERM came before or after training.
     """
     output = Path(config.output)
+    refuse_missing_trackers(config.training)
     announce_deepspeed(config.training)
     observer = observer if observer is not None and is_first() else SilentObserver()
     with processes_joined(), ExitStack() as held:
@@ -171,6 +173,8 @@ class _Run:
             resumed=found is not None,
         )
         trainer = self._trainer(model, watch, origin)
+        if is_first():
+            write_to_run(trainer, self._run, first_step=found.step + 1 if found else 1)
         self._observer.stage("training")
         began = time.monotonic()
         with (

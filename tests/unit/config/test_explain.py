@@ -105,7 +105,7 @@ def test_numbers_that_count_something_have_a_unit() -> None:
         ("tuning.lora.alpha", "whole number", "32", ""),
         ("training.learning_rate", "number", "0.0001", ""),
         ("training.gradient_checkpointing", "true | false", "true", ""),
-        ("training.report_to", "list of text", "[]", ""),
+        ("data.train[].url_hosts", "list of text", "[]", ""),
         ("verify.logits_tolerance", "number", "0.001", ""),
     ],
 )

@@ -233,12 +233,32 @@ def test_limits(section: type[RunConfig], name: str, refused: float, accepted: f
         ("batch_size", "1"),
         ("gradient_checkpointing", "yes"),
         ("gradient_checkpointing", 1),
-        ("report_to", "wandb"),
+        ("report_to", 3),
+        ("report_to", True),
     ],
 )
 def test_no_type_is_guessed(name: str, given: object) -> None:
     with pytest.raises(ValidationError):
         TrainingConfig.model_validate({name: given})
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("wandb", ["wandb"]),
+        (["wandb", "mlflow"], ["wandb", "mlflow"]),
+        ("none", []),
+        (["none"], []),
+    ],
+)
+def test_a_tracker_may_stand_alone(given: object, names: list[str]) -> None:
+    assert TrainingConfig.model_validate({"report_to": given}).report_to == names
+
+
+@pytest.mark.parametrize("given", ["all", ["wandb", "none"], ["wandb", "wandb"], "tensorbord"])
+def test_a_tracker_that_is_none_is_refused(given: object) -> None:
+    with pytest.raises(ValidationError):
+        TrainingConfig.model_validate({"report_to": given})
 
 
 def test_a_whole_float_is_a_whole_number() -> None:

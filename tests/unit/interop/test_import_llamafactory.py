@@ -114,6 +114,23 @@ def test_what_is_given_is_carried_over(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "named", "verdict"),
+    [
+        ("none", [], "carried"),
+        (["tensorboard", "wandb", "wandb"], ["tensorboard", "wandb"], "carried"),
+        ("all", [], "differs"),
+        (["wandb", "loggly"], ["wandb"], "differs"),
+    ],
+)
+def test_trackers_that_the_trainer_knows_are_carried(
+    folder: Path, given: object, named: list[str], verdict: str
+) -> None:
+    result = imported(folder, report_to=given)
+    assert result.values["training"].get("report_to", []) == named
+    assert row(result, "report_to").verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("keys", "towers"),
     [
         ({}, ("lora", "freeze", "freeze", "freeze", "freeze")),

@@ -238,16 +238,6 @@ def test_trackers_are_told_all_of_it(tmp_path: Path) -> None:
     assert line["grad_norm_by_tower"]["vision"] == first["grad_norm/vision"]
 
 
-def test_tensorboard_has_the_norms(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    folder = tmp_path / "board"
-    _trainer(tmp_path, report_to="tensorboard", logging_dir=str(folder)).train()
-    events = EventAccumulator(str(folder)).Reload()
-    assert len(events.Scalars("train/grad_norm/vision")) == 4
-
-
 def test_a_step_belongs_to_the_stage_that_trained_it(tmp_path: Path) -> None:
     class Stages(TrainerCallback):
         now = 1
