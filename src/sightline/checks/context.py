@@ -6,6 +6,7 @@ adapter on its base, through plain PEFT.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,19 +115,29 @@ class VerifyContext:
     def plain_inputs(
         self, conversations: list[list[dict[str, Any]]], *, generation_prompt: bool
     ) -> Inputs:
-        """Inputs of conversations through the saved processor, on the CPU, padded on the left.
+        """Inputs of conversations through the saved processor, on the CPU, padded on the left."""
+        return self.kept(
+            repr((conversations, generation_prompt, sorted(self.misread))),
+            lambda: plain_inputs(
+                self.checkpoint.processor,
+                conversations,
+                generation_prompt=generation_prompt,
+                misread=self.misread,
+            ),
+        )
 
-        They are kept for the next check, while they fit: a video is decoded once, not seven times.
+    def kept(self, key: str, make: Callable[[], Inputs]) -> Inputs:
+        """What was made for an earlier check, while it fits, or what is made now.
+
+        A video is decoded once then, not seven times, and an annotation written once.
+
+        Args:
+            key: What it is, in a text that nothing else has.
+            make: Makes it, on the CPU.
         """
-        key = repr((conversations, generation_prompt, sorted(self.misread)))
         if key in self._kept:
             return dict(self._kept[key])
-        made = plain_inputs(
-            self.checkpoint.processor,
-            conversations,
-            generation_prompt=generation_prompt,
-            misread=self.misread,
-        )
+        made = make()
         num_bytes = sum(tensor.nbytes for tensor in made.values())
         if self._kept_bytes + num_bytes <= _MAX_KEPT_BYTES:
             self._kept[key] = made

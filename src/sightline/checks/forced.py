@@ -22,6 +22,12 @@ def forced_logits(context: VerifyContext, sample: ProbeSample) -> tuple[torch.Te
         (num_steps, vocabulary) float32, and the columns of the whole conversation that predict
         the same tokens, (num_steps,) int64.
     """
+    is_placed = sample.index in context.misplaced
+    made = context.kept(f"forced {sample.index} {is_placed}", lambda: _forced(context, sample))
+    return made["logits"], made["columns"]
+
+
+def _forced(context: VerifyContext, sample: ProbeSample) -> dict[str, torch.Tensor]:
     inputs = context.plain_inputs([before_last_answer(sample.messages)], generation_prompt=True)
     width = inputs["input_ids"].shape[1]
     if not torch.equal(inputs["input_ids"][0], sample.input_ids[:width]):
@@ -50,7 +56,7 @@ def forced_logits(context: VerifyContext, sample: ProbeSample) -> tuple[torch.Te
         )
     logits = torch.stack([step[0].float().cpu() for step in made.logits])
     columns = torch.arange(width - 1, width - 1 + len(logits))
-    return logits, columns
+    return {"logits": logits, "columns": columns}
 
 
 def _answer(context: VerifyContext, sample: ProbeSample, start: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sightline.checks import answers, logits
+from sightline.checks import answers, logits, memorised
 from sightline.checks.context import VerifyContext, flat_positions
 from sightline.config import load_config
 from sightline.evaluation import Answer, load_probe
@@ -118,8 +118,7 @@ def test_what_an_engine_may_not_take_of_the_adapter(copy: Any) -> None:
 # Faults of serving: the exported files are right, and what runs them is not.
 
 
-@pytest.fixture
-def context(copy: Any) -> VerifyContext:
+def loaded(copy: Any) -> VerifyContext:
     """The exported model as a verification loads it."""
     merged = str(copy.run.merged)
     return VerifyContext(
@@ -131,9 +130,15 @@ def context(copy: Any) -> VerifyContext:
     )
 
 
-def test_decoding_that_forgets_the_grids(context: VerifyContext) -> None:
+@pytest.fixture
+def context(copy: Any) -> VerifyContext:
+    return loaded(copy)
+
+
+def test_decoding_that_forgets_the_grids(copy: Any) -> None:
     """``generate`` with 1-D positions, as a stack does that knows no pictures."""
-    assert logits.cache_equals_whole(context).holds
+    assert logits.cache_equals_whole(loaded(copy)).holds
+    context = loaded(copy)
     generate = context.model.generate
 
     def forgetful(**inputs: Any) -> Any:
@@ -146,6 +151,23 @@ def test_decoding_that_forgets_the_grids(context: VerifyContext) -> None:
     finding = logits.cache_equals_whole(context)
     assert finding.holds is False
     assert finding.figures["per_sample"][PICTURE] > 1e-2
+
+
+def test_an_annotation_is_written_once(context: VerifyContext) -> None:
+    """Token by token it takes longer than all else; three checks look at it."""
+    given = answers.answer_each(context)
+    generate, calls = context.model.generate, []
+
+    def counted(**inputs: Any) -> Any:
+        calls.append(inputs)
+        return generate(**inputs)
+
+    context.model.generate = counted
+    assert logits.cache_equals_whole(context).holds
+    assert len(calls) == len(context.probe.samples)
+    answers.annotated(context, given)
+    assert memorised.known_by_heart(context, None).holds is False
+    assert len(calls) == len(context.probe.samples)
 
 
 def test_padding_that_is_seen(context: VerifyContext) -> None:
