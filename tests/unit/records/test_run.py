@@ -53,6 +53,7 @@ def test_files_have_their_names(tmp_path: Path) -> None:
         "alarms": "alarms.jsonl",
         "proof": "proof.json",
         "loss_plot": "loss.png",
+        "tensorboard": "tensorboard",
         "checkpoints": "checkpoints",
         "adapter": "adapter",
         "merged": "merged",

@@ -180,7 +180,7 @@ def test_keys_the_wheel_and_a_double_click_zoom_too(opened: Opened, report: Path
     page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
     page.keyboard.up("Control")
-    page.wait_for_function("document.querySelector('figure.zoomed')")
+    page.locator("figure.zoomed").first.wait_for()
     assert _ticks(page) != whole
     plot.dblclick()
     assert _ticks(page) == whole
