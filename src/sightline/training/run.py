@@ -50,7 +50,7 @@ from sightline.training.rehearsal import Rehearsal, RehearsalWatch
 from sightline.training.stages import num_steps_of, schedule_record
 from sightline.training.starting import StartCheck, StartWatch
 from sightline.training.stopping import StopSignals, StopWatch
-from sightline.training.trackers import refuse_missing_trackers, write_to_run
+from sightline.training.trackers import refuse_missing_trackers, watch_trackers
 from sightline.training.trainer import SightlineTrainer, base_schedule
 from sightline.training.unfreezing import StageWatch
 from sightline.training.watching import RunWatch, WeightChange, facts_of, watch_run, watch_weights
@@ -174,7 +174,8 @@ class _Run:
         )
         trainer = self._trainer(model, watch, origin)
         if is_first():
-            write_to_run(trainer, self._run, first_step=found.step + 1 if found else 1)
+            first_step = found.step + 1 if found else 1
+            watch_trackers(trainer, self._run, first_step=first_step, note=self._observer.note)
         self._observer.stage("training")
         began = time.monotonic()
         with (
