@@ -29,9 +29,9 @@ from sightline.errors import RunError
 from sightline.training.checkpoints import content
 from sightline.training.checkpoints.manifest import write_manifest
 from sightline.training.checkpoints.random_state import random_states
-from sightline.training.checkpoints.ranks import from_all, together
 from sightline.training.checkpoints.sharding import whole
 from sightline.training.checkpoints.tensors import TensorWriter
+from sightline.training.ranks import from_all, together
 
 SECONDS = 60.0
 WORLD, RANK = 1, 0

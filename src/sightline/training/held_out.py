@@ -19,8 +19,8 @@ from sightline.evaluation.prediction import Prediction
 from sightline.evaluation.serving import make_answerer
 from sightline.families import BoxSpace
 from sightline.preparation import make_encoder
-from sightline.training.parallel.agreeing import from_all
 from sightline.training.processes import num_processes, rank
+from sightline.training.ranks import from_all
 from sightline.training.ready import ReadyRun
 
 Arithmetic = Callable[[], AbstractContextManager[Any]]

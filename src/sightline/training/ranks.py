@@ -1,8 +1,8 @@
-"""Processes of a run that save or load together: all go on, or none does."""
+"""What the processes of a run say to each other, and end together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -24,7 +24,11 @@ def this_rank() -> int:
 
 
 def from_all(value: _T) -> list[_T]:
-    """What every process has, in the order of their numbers. All have to ask."""
+    """What every process has, in the order of their numbers. All have to ask, in the same order.
+
+    Args:
+        value: What this one has.
+    """
     if num_ranks() == 1:
         return [value]
     found: list[Any] = [None] * num_ranks()
@@ -33,12 +37,25 @@ def from_all(value: _T) -> list[_T]:
 
 
 def from_first(value: _T) -> _T:
-    """What the first process has. All have to ask."""
+    """What the first process has. All have to ask, in the same order.
+
+    Args:
+        value: What this one has.
+    """
     if num_ranks() == 1:
         return value
     held: list[Any] = [value]
     dist.broadcast_object_list(held, src=0)
     return held[0]
+
+
+def anywhere(values: Sequence[bool]) -> list[bool]:
+    """Whether any process says yes, question by question. All have to ask, in the same order.
+
+    Args:
+        values: What this one says; as many in every process.
+    """
+    return [any(said) for said in zip(*from_all(list(values)), strict=True)]
 
 
 @contextmanager

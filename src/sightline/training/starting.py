@@ -14,8 +14,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sightline.data import Collator, EncodedSample
 from sightline.errors import SightlineError
 from sightline.records import RunDirectory
-from sightline.training.checkpoints.ranks import from_all, num_ranks, this_rank, together
 from sightline.training.parallel import is_shared_out
+from sightline.training.ranks import from_all, num_ranks, this_rank, together
 from sightline.training.steps import TrainingData
 
 if TYPE_CHECKING:

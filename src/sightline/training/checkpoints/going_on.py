@@ -19,7 +19,7 @@ from sightline.training.checkpoints.folder import (
     newest_good,
 )
 from sightline.training.checkpoints.origin import Origin
-from sightline.training.checkpoints.ranks import from_first, this_rank, together
+from sightline.training.ranks import from_first, this_rank, together
 
 
 def refuse_changed_keys(run: RunDirectory, config: RunConfig) -> None:

@@ -24,9 +24,9 @@ from sightline.training.checkpoints.folder import STATE, folder_of, rotate
 from sightline.training.checkpoints.manifest import fault_of, sync_folder, write_manifest
 from sightline.training.checkpoints.origin import Origin
 from sightline.training.checkpoints.random_state import random_states
-from sightline.training.checkpoints.ranks import from_all, from_first, this_rank, together
 from sightline.training.checkpoints.tensors import WrittenFile
 from sightline.training.movement import tensor_names
+from sightline.training.ranks import from_all, from_first, this_rank, together
 from sightline.tuning import TuningPlan, trained_parameters
 
 SCHEMA = 1

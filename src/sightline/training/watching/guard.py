@@ -18,7 +18,8 @@ from torch import nn
 from sightline.errors import DivergedError
 from sightline.training.alarms import Alarm
 from sightline.training.non_finite import Origin, find_origin
-from sightline.training.parallel import anywhere, from_all, is_sharded
+from sightline.training.parallel import is_sharded
+from sightline.training.ranks import anywhere, from_all
 
 Batch = Mapping[str, Any]
 LossOf = Callable[[Batch, Any], torch.Tensor]

@@ -22,7 +22,8 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from sightline.model import plain_weight
-from sightline.training.parallel import is_shared_out, norms, of_first, whole
+from sightline.training.parallel import is_shared_out, norms, whole
+from sightline.training.ranks import from_first
 
 SAMPLED_VALUES = 16_384
 TIME_SHARE = 0.01
@@ -121,7 +122,7 @@ class WeightChange:
         is_early = self._cost > TIME_SHARE * (began - self._last_end)
         if is_shared_out(self._model):
             # All processes measure, or none: clocks are not the same.
-            is_early = of_first(is_early)
+            is_early = from_first(is_early)
         if is_early and not always:
             return None
         changes = self.by(lambda place: place.tower)
