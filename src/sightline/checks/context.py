@@ -77,8 +77,8 @@ class VerifyContext:
         """Whether all arithmetic is float32, so that logits can be compared one by one.
 
         4-bit weights are rounded, but the same in both processes, and computed with in float32.
-        In 8 bits the activations are rounded too, on scales that depend on what else is in the
-        batch.
+        In 8 bits the activations are rounded too, but for columns in which any token of the batch
+        is large.
         """
         return self.probe.dtype == "float32" and self.quantization != "int8"
 
