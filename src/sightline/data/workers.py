@@ -8,6 +8,7 @@ writes the number of a sample into memory that all share, before it opens it.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import re
 import signal
@@ -108,7 +109,7 @@ class WorkerBoard:
         if not said and any(isinstance(one, OSError | EOFError) for one in _chain(error)):
             # A tensor is fetched from the worker that made it: if that is dead, the line is.
             is_line = any(isinstance(one, ConnectionError | EOFError) for one in _chain(error))
-            said = _late_words(_SECONDS_TO_DIE if is_line else _SECONDS_TO_WONDER)
+            said = self._late_words(_SECONDS_TO_DIE if is_line else _SECONDS_TO_WONDER)
         if not said:
             return None
         pids = {pid for text in said for pid in _pids_in(text)}
@@ -123,6 +124,30 @@ class WorkerBoard:
             others = ", ".join(str(origin_of(sample)) for sample in on[1:])
             what += f" So did those that read {others}."
         return origin_of(on[0]).error(what, fix=advice, code="worker.died")
+
+    def _late_words(self, seconds: float) -> list[str]:
+        """What torch says of a worker that is dying at this moment, or would have said."""
+        until = time.monotonic() + seconds
+        seen: list[str] = []
+        while not seen and time.monotonic() < until:
+            seen = self._seen_dead()
+            try:
+                # Torch's handler of children that end raises wherever the process is. Once only:
+                # where it was in a callback of the collector, nobody heard it.
+                time.sleep(0.01)
+            except RuntimeError as error:
+                if _GONE.search(str(error)):
+                    return [str(error)]
+                raise
+        return seen
+
+    def _seen_dead(self) -> list[str]:
+        """Workers that are on a sample and have ended, in torch's words."""
+        words = []
+        for worker, pid in enumerate(self._pids):
+            if pid and self.now(worker) is not None and (how := _end_of(int(pid))):
+                words.append(f"DataLoader worker (pid {pid}) {how}")
+        return words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,18 +220,20 @@ def _this_worker() -> int:
     return 0 if worker is None else worker.id
 
 
-def _late_words(seconds: float) -> list[str]:
-    """What torch says of a worker that is dying at this moment."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            # Torch's handler of children that end raises wherever the process is.
-            time.sleep(0.01)
-        except RuntimeError as error:
-            if _GONE.search(str(error)):
-                return [str(error)]
-            raise
-    return []
+def _end_of(child: int) -> str | None:
+    """How a child ended, in torch's words; None while it lives. It stays to be waited for."""
+    if not hasattr(os, "waitid"):
+        return None
+    try:
+        found = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        # It was waited for already.
+        return "exited unexpectedly."
+    if found is None:
+        return None
+    if found.si_code == os.CLD_EXITED:
+        return f"exited unexpectedly with exit code {found.si_status}."
+    return f"is killed by signal: {signal.strsignal(found.si_status)}."
 
 
 def _portable(error: Exception) -> Exception:

@@ -263,3 +263,35 @@ def test_a_line_that_breaks_before_torch_knows_is_explained() -> None:
 
 def test_a_file_that_is_missing_is_no_dead_worker() -> None:
     assert WorkerBoard(1).explain(FileNotFoundError("a.jpg"), origin_of) is None
+
+
+@linux
+@pytest.mark.parametrize("is_waited_for", [False, True])
+@pytest.mark.parametrize(
+    ("act", "how"),
+    [("os._exit(7)", "ended by itself"), ("os.kill(os.getpid(), 9)", "was killed by SIGKILL")],
+)
+def test_a_line_that_breaks_is_explained_where_torch_was_not_heard(
+    act: str, how: str, is_waited_for: bool
+) -> None:
+    """Its handler raises once, wherever Python is; from a callback of the collector it is lost."""
+    board = WorkerBoard(1)
+    board.on(9)
+    child = subprocess.Popen([sys.executable, "-c", f"import os; {act}"])
+    board._pids[0] = child.pid
+    if is_waited_for:
+        child.wait(10)
+    explained = board.explain(ConnectionResetError("Connection reset by peer"), origin_of)
+    assert explained is not None
+    assert explained.line == 10
+    assert ("ended by itself" if is_waited_for else how) in str(explained)
+    assert child.wait(10) in (7, -9)
+
+
+@linux
+def test_a_fault_of_files_is_not_blamed_on_workers_that_are_done() -> None:
+    board = WorkerBoard(1)
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    board._pids[0] = child.pid
+    child.wait(10)
+    assert board.explain(OSError("no space left"), origin_of) is None

@@ -95,7 +95,8 @@ def test_a_signal_saves_and_stops(tmp_path: Path, start: Start, signum: int) -> 
     last = steps(tmp_path)
     lines = said(tmp_path)
     name = signal_name(signum)
-    assert f"{name}: the step ends and a checkpoint is saved; once more ends at once." in lines
+    # Whenever the signal is noticed, which may be while the checkpoint is being saved.
+    lines.remove(f"{name}: the step ends and a checkpoint is saved; once more ends at once.")
     assert lines[-5:] == [
         f"saving {last}",
         f"saved {last}",
