@@ -72,6 +72,11 @@ class WorkerBoard:
         """The worker that calls is done with its samples."""
         self._samples[_this_worker()] = _NONE
 
+    def clear(self) -> None:
+        """All workers were told to end, whatever they were on."""
+        for worker in range(len(self._pids)):
+            self._pids[worker], self._samples[worker] = 0, _NONE
+
     def now(self, worker: int | None = None) -> int | None:
         """The sample that a worker is on.
 

@@ -197,6 +197,8 @@ class StepLoader:
         if isinstance(iterator, _MultiProcessingDataLoaderIter):
             iterator._shutdown_workers()
         self._batches._iterator = None
+        # Whoever was cut short in a sample has not died of it.
+        self._board.clear()
 
     def explain(self, error: Exception) -> None:
         """Raise what is to be told instead, where an error comes from a worker that died.

@@ -289,9 +289,13 @@ def test_a_line_that_breaks_is_explained_where_torch_was_not_heard(
 
 
 @linux
-def test_a_fault_of_files_is_not_blamed_on_workers_that_are_done() -> None:
+@pytest.mark.parametrize("is_told_to_end", [False, True])
+def test_a_fault_of_files_is_not_blamed_on_workers_that_are_done(is_told_to_end: bool) -> None:
     board = WorkerBoard(1)
     child = subprocess.Popen([sys.executable, "-c", ""])
     board._pids[0] = child.pid
     child.wait(10)
+    if is_told_to_end:
+        board.on(3)
+        board.clear()
     assert board.explain(OSError("no space left"), origin_of) is None
